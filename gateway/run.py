@@ -1,0 +1,122 @@
+"""One execution of a wrapper method for one caller, and what the wrapper may ask about it."""
+
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from time import monotonic
+from typing import Any, Literal, Protocol, runtime_checkable
+
+Cause = Literal["disconnect", "timeout", "shutdown"]
+
+_current: ContextVar["Run | None"] = ContextVar("gateway_run", default=None)
+
+
+class RunCancelled(BaseException):
+    """Raised inside the wrapper's own code when its run was cancelled.
+
+    A `BaseException`, because Haystack's pipelines wrap an `Exception` and its tools swallow one.
+    """
+
+    def __init__(self, cause: Cause) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
+class Run:
+    """Id, caller and headers, deadline and cancel token of one run.
+
+    `id`: the request id. `caller`: the peer's address, None when the server does not tell it.
+    `deadline`: a `time.monotonic()` value, None = no limit. `cause`: why it was cancelled, None while it is not.
+    `on_cancel` and `on_end` callbacks run once each, on the thread that cancels or ends the run.
+    """
+
+    __slots__ = ("_cancel_callbacks", "_end_callbacks", "caller", "cause", "deadline", "headers", "id", "wrapper")
+
+    def __init__(
+        self,
+        id: str,  # noqa: A002
+        wrapper: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        caller: str | None = None,
+    ) -> None:
+        self.id = id
+        self.wrapper = wrapper
+        self.headers: Mapping[str, str] = headers if headers is not None else {}
+        self.caller = caller
+        self.deadline: float | None = None
+        self.cause: Cause | None = None
+        self._cancel_callbacks: list[Callable[[], object]] = []
+        self._end_callbacks: list[Callable[[], object]] = []
+
+    @property
+    def is_cancelled(self) -> bool:
+        return self.cause is not None
+
+    @property
+    def remaining_s(self) -> float | None:
+        """Seconds until the deadline, never negative; None without one."""
+        return None if self.deadline is None else max(0.0, self.deadline - monotonic())
+
+    def raise_if_cancelled(self) -> None:
+        """For the loops of a wrapper: end here when nobody waits any more. Raises `RunCancelled`."""
+        if self.cause is not None:
+            raise RunCancelled(self.cause)
+
+    def activate(self) -> None:
+        """Make this the run that `current_run()` gives in this context and in copies of it."""
+        _current.set(self)
+
+    def cancel(self, cause: Cause) -> None:
+        """Mark the run and call what waits on it. On the event loop's thread only; the first cause stands."""
+        if self.cause is None:
+            self.cause = cause
+            for callback in self._take("_cancel_callbacks"):
+                callback()
+
+    def on_cancel(self, callback: Callable[[], object]) -> None:
+        """Call back when the run is cancelled: at once when it already is."""
+        if self.cause is not None:
+            callback()
+        else:
+            self._cancel_callbacks.append(callback)
+
+    def on_end(self, callback: Callable[[], object]) -> None:
+        """Call back when the run has really ended: its thread or task is through with the wrapper's code."""
+        self._end_callbacks.append(callback)
+
+    def end(self) -> None:
+        """Release what the run holds, last acquired first. A second call does nothing."""
+        for callback in reversed(self._take("_end_callbacks")):
+            callback()
+
+    def _take(self, name: str) -> list[Callable[[], object]]:
+        callbacks: list[Callable[[], object]] = getattr(self, name)
+        setattr(self, name, [])
+        return callbacks
+
+
+def current_run() -> Run:
+    """The run that this code works for. Raises `LookupError` outside of a run."""
+    run = _current.get()
+    if run is None:
+        raise LookupError("current_run() was called outside of a run")
+    return run
+
+
+def get_run() -> Run | None:
+    """The run that this code works for, None outside of one."""
+    return _current.get()
+
+
+@runtime_checkable
+class StreamSource(Protocol):
+    """A stream that the gateway runs directly instead of iterating it.
+
+    `is_async` False: `feed` is called on the run's thread and returns when all has been pushed.
+    `is_async` True: `feed` returns an awaitable, awaited on the loop.
+    `push` may block (or, on the loop, is awaited) while the reader is slow; it raises `RunCancelled` when the run is.
+    """
+
+    is_async: bool
+
+    def feed(self, push: Callable[[Any], Any]) -> Any: ...

@@ -1,0 +1,114 @@
+"""One pipe for every log line: ours, the wrappers', Haystack's and the other libraries'.
+
+Lines go to stderr, readable on a terminal, else one JSON object a line. A line that is written during a run carries
+its `request_id` and `wrapper`. Payloads are never logged.
+"""
+
+import logging
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from gateway.run import get_run
+
+# sse-starlette logs every chunk, python-multipart every byte range and httpcore every header at DEBUG.
+QUIET_LIBRARIES = ("sse_starlette", "python_multipart", "httpcore", "hpack", "asyncio")
+
+
+class Log:
+    """The logger that wrappers import as `log`.
+
+    `log.info("{} files", 3)`, `log.info("done", seconds=1.2)` and `log.info({"event": "done", "seconds": 1.2})` all
+    work. A message whose braces do not match its arguments is logged as it stands: logging never raises.
+    """
+
+    def debug(self, message: object, *args: Any, **fields: Any) -> None:
+        self._emit("debug", message, args, fields)
+
+    def info(self, message: object, *args: Any, **fields: Any) -> None:
+        self._emit("info", message, args, fields)
+
+    def warning(self, message: object, *args: Any, **fields: Any) -> None:
+        self._emit("warning", message, args, fields)
+
+    def error(self, message: object, *args: Any, **fields: Any) -> None:
+        self._emit("error", message, args, fields)
+
+    def critical(self, message: object, *args: Any, **fields: Any) -> None:
+        self._emit("critical", message, args, fields)
+
+    def exception(self, message: object, *args: Any, **fields: Any) -> None:
+        """At level error, with the traceback of the exception in hand."""
+        self._emit("error", message, args, {"exc_info": True, **fields})
+
+    def _emit(self, level: str, message: object, args: tuple[Any, ...], fields: dict[str, Any]) -> None:
+        if isinstance(message, Mapping):
+            fields = {**message, **fields}
+            text = str(fields.pop("event", ""))
+        else:
+            text = str(message)
+        if "{" in text and (args or fields):
+            try:
+                text = text.format(*args, **fields)
+            except (IndexError, KeyError, ValueError, AttributeError):
+                fields = {**fields, "args": args} if args else fields
+        # A field may be called `event` or `level`, as structlog's own parameters are.
+        named = {f"{key}_" if key in ("event", "level", "logger") else key: value for key, value in fields.items()}
+        getattr(structlog.get_logger(), level)(text, **named)
+
+
+log = Log()
+
+
+def add_run(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Name the run that a line belongs to."""
+    run = get_run()
+    if run is not None:
+        event.setdefault("request_id", run.id)
+        event.setdefault("wrapper", run.wrapper)
+    return event
+
+
+def configure_logging(*, level: str = "info", format: str = "auto") -> None:  # noqa: A002
+    """Send structlog's and the standard library's lines through one formatter to stderr. For the process's owner only.
+
+    `format`: `console`, `json`, or `auto`: console when stderr is a terminal.
+    """
+    console = format == "console" or (format == "auto" and sys.stderr.isatty())
+    shared: list[Processor] = [
+        add_run,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    render: list[Processor] = (
+        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        if console
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False, default=str)]
+    )
+    structlog.configure(
+        processors=[*shared, *render],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
+        )
+    )
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    for name in QUIET_LIBRARIES:
+        logging.getLogger(name).setLevel(max(logging.INFO, logging.getLevelName(level.upper())))
+
+
+def adopt_haystack_logging() -> None:
+    """Take off the handler that `import haystack` puts on its own loggers, so that their lines come once, through ours."""
+    for name in ("haystack", "haystack_integrations", "haystack_experimental"):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler for handler in logger.handlers if handler.name != "HaystackLoggingHandler"]
+        logger.propagate = True
