@@ -1,11 +1,12 @@
 """One execution of a wrapper method for one caller, and what the wrapper may ask about it."""
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from time import monotonic
 from typing import Any, Literal, Protocol, runtime_checkable
 
-Cause = Literal["disconnect", "timeout", "shutdown"]
+Cause = Literal["disconnect", "timeout", "shutdown", "overflow"]
 
 _current: ContextVar["Run | None"] = ContextVar("gateway_run", default=None)
 
@@ -26,7 +27,7 @@ class Run:
 
     `id`: the request id. `caller`: the peer's address, None when the server does not tell it.
     `deadline`: a `time.monotonic()` value, None = no limit. `cause`: why it was cancelled, None while it is not.
-    `on_cancel` and `on_end` callbacks run once each, on the thread that cancels or ends the run.
+    `on_cancel` and `on_end` callbacks are called once each.
     """
 
     __slots__ = ("_cancel_callbacks", "_end_callbacks", "caller", "cause", "deadline", "headers", "id", "wrapper")
@@ -45,7 +46,7 @@ class Run:
         self.caller = caller
         self.deadline: float | None = None
         self.cause: Cause | None = None
-        self._cancel_callbacks: list[Callable[[], object]] = []
+        self._cancel_callbacks: deque[Callable[[], object]] = deque()
         self._end_callbacks: list[Callable[[], object]] = []
 
     @property
@@ -70,29 +71,31 @@ class Run:
         """Mark the run and call what waits on it. On the event loop's thread only; the first cause stands."""
         if self.cause is None:
             self.cause = cause
-            for callback in self._take("_cancel_callbacks"):
-                callback()
+            self._call_back()
 
     def on_cancel(self, callback: Callable[[], object]) -> None:
-        """Call back when the run is cancelled: at once when it already is."""
+        """Call back when the run is cancelled: at once when it already is. From any thread."""
+        self._cancel_callbacks.append(callback)
         if self.cause is not None:
+            self._call_back()
+
+    def _call_back(self) -> None:
+        # One by one: `cancel` on the loop and `on_cancel` on a thread may both be here.
+        while self._cancel_callbacks:
+            try:
+                callback = self._cancel_callbacks.popleft()
+            except IndexError:
+                return
             callback()
-        else:
-            self._cancel_callbacks.append(callback)
 
     def on_end(self, callback: Callable[[], object]) -> None:
         """Call back when the run has really ended: its thread or task is through with the wrapper's code."""
         self._end_callbacks.append(callback)
 
     def end(self) -> None:
-        """Release what the run holds, last acquired first. A second call does nothing."""
-        for callback in reversed(self._take("_end_callbacks")):
-            callback()
-
-    def _take(self, name: str) -> list[Callable[[], object]]:
-        callbacks: list[Callable[[], object]] = getattr(self, name)
-        setattr(self, name, [])
-        return callbacks
+        """Release what the run holds, last acquired first. On the event loop's thread; a second call does nothing."""
+        while self._end_callbacks:
+            self._end_callbacks.pop()()
 
 
 def current_run() -> Run:

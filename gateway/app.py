@@ -1,0 +1,80 @@
+"""Where every object is made and joined.
+
+request: socket → server → app → middleware/* → routes/* → signature/protocols → registry.get → invoke → wrapper.run_*
+         → stream → protocols/*.encode → send
+wrapper: wrappers/<name>/ → loader → signature → deployer → registry.put → openapi
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.routing import Route
+
+from gateway.compat import hayhooks
+from gateway.deployer import Deployer
+from gateway.errors import GatewayError
+from gateway.invoke import Invoker
+from gateway.middleware.observe import ObserveMiddleware
+from gateway.registry import Registry
+from gateway.routes.body import BodyReader
+from gateway.routes.docs import DocsEndpoints
+from gateway.routes.problem import ProblemRenderer
+from gateway.routes.reply import ReplyMaker
+from gateway.routes.run import RunEndpoint, SchemaEndpoint
+from gateway.routes.status import StatusEndpoints
+from gateway.settings import Settings
+from gateway.thread import ThreadPool
+
+
+def create_app(settings: Settings) -> Starlette:
+    """An ASGI app that serves `settings.wrappers_dir`. Loading begins with its lifespan and goes on while it serves.
+
+    `app.state.registry`, `app.state.deployer`: what is deployed, and when all has been loaded.
+    """
+    pool = ThreadPool("gateway")
+    registry = Registry()
+    deployer = Deployer(settings, registry, pool)
+    invoker = Invoker(
+        pool, buffer_chunks=settings.stream_buffer_chunks, buffer_bytes=settings.stream_buffer_bytes
+    )
+    problems = ProblemRenderer(show_tracebacks=settings.show_tracebacks)
+    run = RunEndpoint(registry, invoker, BodyReader(settings, pool), ReplyMaker(settings, problems))
+    schema = SchemaEndpoint(registry)
+    status = StatusEndpoints(registry, deployer)
+    docs = DocsEndpoints(registry)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        hayhooks.install()
+        loading = asyncio.create_task(deployer.load_all())
+        yield
+        loading.cancel()
+        await deployer.close_all()
+
+    app = Starlette(
+        routes=[
+            Route("/{name}/run", run, methods=["POST"]),
+            Route("/livez", status.live),
+            Route("/readyz", status.ready),
+            Route("/status", status.all),
+            Route("/status/{name}", status.one),
+            Route("/openapi.json", docs.json),
+            Route("/openapi.yaml", docs.yaml),
+            Route("/docs", docs.page),
+            Route("/{name}/schema", schema.handle),
+        ],
+        middleware=[Middleware(ObserveMiddleware, access_log=settings.access_log)],
+        exception_handlers={
+            GatewayError: problems.handle,
+            HTTPException: problems.handle,
+            Exception: problems.handle,
+        },
+        lifespan=lifespan,
+    )
+    app.state.registry = registry
+    app.state.deployer = deployer
+    return app

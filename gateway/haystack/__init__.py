@@ -1,0 +1,1 @@
+"""Haystack's objects on the way in and out."""

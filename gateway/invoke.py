@@ -1,0 +1,159 @@
+"""A run from admission to its result: choose the place, wait for one, call the method where it belongs."""
+
+import asyncio
+import inspect
+from collections.abc import Mapping
+from contextlib import suppress
+from time import monotonic
+from types import TracebackType
+from typing import Any
+
+from gateway.errors import GatewayError
+from gateway.registry import Deployment, Method
+from gateway.run import Run
+from gateway.stream import Stream, StreamBounds, cancellation_error, find_stream, wrapper_error
+from gateway.thread import ThreadPool
+
+
+class Invoker:
+    """Runs methods of wrappers. `buffer_chunks`, `buffer_bytes`: what a stream may hold for its reader."""
+
+    def __init__(self, pool: ThreadPool, *, buffer_chunks: int, buffer_bytes: int) -> None:
+        self._pool = pool
+        self._buffer_chunks = buffer_chunks
+        self._buffer_bytes = buffer_bytes
+
+    async def invoke(self, run: Run, deployment: Deployment, method: Method, arguments: Mapping[str, Any]) -> Any:
+        """The method's value, or a `Stream` when it gives one.
+
+        From here on the run ends by itself: with the thread or task that works for it, or when it gets no place.
+        Raises what `Limiter.acquire` raises, `DeadlineExceeded`, `CallerGone`, `Draining`, what the wrapper raises
+        for its caller (`GatewayError`, `HTTPException`), and `WrapperRaised` for all else.
+        """
+        loop = asyncio.get_running_loop()
+        if deployment.limits.timeout_s is not None:
+            run.deadline = monotonic() + deployment.limits.timeout_s
+            run.on_end(loop.call_later(deployment.limits.timeout_s, run.cancel, "timeout").cancel)
+        limiter = deployment.limiter(method)
+        bounds = StreamBounds(
+            self._buffer_chunks,
+            self._buffer_bytes,
+            deployment.limits.first_chunk_timeout_s,
+            deployment.limits.idle_chunk_timeout_s,
+        )
+        with _Cancellable(run):
+            try:
+                await limiter.acquire(run.wrapper)
+            except BaseException:
+                run.end()
+                raise
+            run.on_end(limiter.release)
+            if method.is_async:
+                return await self._call_on_loop(run, method, arguments, bounds, loop)
+            return await self._call_on_thread(run, method, arguments, bounds, loop)
+
+    async def _call_on_loop(
+        self, run: Run, method: Method, arguments: Mapping[str, Any], bounds: StreamBounds, loop: asyncio.AbstractEventLoop
+    ) -> Any:
+        try:
+            result = method.call(**arguments)
+            if inspect.isawaitable(result):
+                result = await result
+            found = find_stream(result)
+        except asyncio.CancelledError:
+            run.end()
+            raise
+        except BaseException as error:
+            run.end()
+            failure = wrapper_error(run, error)
+            raise failure from failure.__cause__
+        if found is None:
+            run.end()
+            return result
+        source, is_async, is_events = found
+        stream = Stream(run, bounds, loop, is_events=is_events)
+        if is_async:
+            self._produce_in_task(stream, source, loop)
+        else:
+            self._pool.start(lambda: self._produce_and_end(stream, source, loop))
+        return stream
+
+    async def _call_on_thread(
+        self, run: Run, method: Method, arguments: Mapping[str, Any], bounds: StreamBounds, loop: asyncio.AbstractEventLoop
+    ) -> Any:
+        outcome: asyncio.Future[Any] = loop.create_future()
+
+        def settle(result: Any, error: BaseException | None, *, is_over: bool = True) -> None:
+            if is_over:
+                run.end()
+            if outcome.done():  # the caller has left
+                return
+            if error is None:
+                outcome.set_result(result)
+            else:
+                outcome.set_exception(error)
+
+        def work() -> None:
+            try:
+                run.raise_if_cancelled()
+                result = method.call(**arguments)
+                found = find_stream(result)
+            except BaseException as error:
+                _call_loop(loop, settle, None, wrapper_error(run, error))
+                return
+            if found is None:
+                _call_loop(loop, settle, result, None)
+                return
+            source, is_async, is_events = found
+            stream = Stream(run, bounds, loop, is_events=is_events)
+            if is_async:
+                _call_loop(loop, self._produce_in_task, stream, source, loop)
+                _call_loop(loop, lambda: settle(stream, None, is_over=False))
+            else:
+                _call_loop(loop, lambda: settle(stream, None, is_over=False))
+                self._produce_and_end(stream, source, loop)
+
+        self._pool.start(work)
+        return await outcome
+
+    @staticmethod
+    def _produce_and_end(stream: Stream, source: Any, loop: asyncio.AbstractEventLoop) -> None:
+        stream.produce(source)
+        _call_loop(loop, stream.run.end)
+
+    @staticmethod
+    def _produce_in_task(stream: Stream, source: Any, loop: asyncio.AbstractEventLoop) -> None:
+        task = loop.create_task(stream.produce_async(source))
+        task.add_done_callback(lambda _: stream.run.end())
+        stream.run.on_cancel(task.cancel)
+
+
+class _Cancellable:
+    """Inside of it, cancelling the run cancels the task, once, as `asyncio.timeout` does; then its error is raised."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._task = asyncio.current_task()
+        self._is_active = True
+        self._is_hit = False
+
+    def __enter__(self) -> None:
+        self._run.on_cancel(self._cancel)
+
+    def _cancel(self) -> None:
+        if self._is_active and self._task is not None:
+            self._is_hit = True
+            self._task.cancel()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._is_active = False
+        if self._is_hit and self._task is not None and self._task.uncancel() == 0:
+            if kind is None or isinstance(error, asyncio.CancelledError | GatewayError):
+                raise cancellation_error(self._run) from None
+
+
+def _call_loop(loop: asyncio.AbstractEventLoop, callback: Any, *arguments: Any) -> None:
+    with suppress(RuntimeError):  # the loop was closed under a thread that was stuck: nobody waits
+        loop.call_soon_threadsafe(callback, *arguments)

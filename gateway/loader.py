@@ -1,0 +1,188 @@
+"""A folder → an imported `PipelineWrapper`, as a private package, from where it stands.
+
+Every wrapper is the package `gateway_wrappers.<name>_<generation>`: it can shadow nobody's module, and two generations
+can live side by side. Its modules are compiled from their source at each import: bytecode is neither read (an edit in
+the same second and of the same size would load stale code) nor written (the folder is the user's).
+"""
+
+import inspect
+import re
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.machinery import (
+    EXTENSION_SUFFIXES,
+    SOURCE_SUFFIXES,
+    ExtensionFileLoader,
+    FileFinder,
+    ModuleSpec,
+    SourceFileLoader,
+)
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any
+
+from gateway.errors import LoadError
+from gateway.registry import Method
+from gateway.signature import read_signature
+
+ROOT = "gateway_wrappers"
+ENTRY_MODULE = "pipeline_wrapper"
+RUN_METHODS = ("run_api", "run_chat_completion", "run_response", "run_embedding", "run_file_upload")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+RESERVED_NAMES = frozenset(
+    "v1 status draw undeploy rollback models docs metrics livez readyz mcp a2a executions traces".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A wrapper folder. `fault`: why its name cannot be served, None when it can."""
+
+    name: str
+    folder: Path
+    fault: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """An imported wrapper before its `setup`."""
+
+    package: str
+    instance: Any
+    methods: Mapping[str, Method]
+
+
+def check_name(name: str) -> str | None:
+    """Why `name` cannot be a wrapper's name, None when it can."""
+    if not NAME.fullmatch(name):
+        return f"the name {name!r} cannot be served: use letters, digits, '_' and '-', 64 at most"
+    if name in RESERVED_NAMES:
+        return f"the name {name!r} is reserved for the gateway's own paths: rename the folder"
+    return None
+
+
+def scan(wrappers_dir: Path) -> list[Found]:
+    """The wrapper folders, by name: sub-folders with a `pipeline_wrapper.py`, but for dot folders and `__pycache__`."""
+    return [
+        Found(folder.name, folder, check_name(folder.name))
+        for folder in sorted(wrappers_dir.iterdir())
+        if folder.name[0] != "." and folder.name != "__pycache__" and (folder / f"{ENTRY_MODULE}.py").is_file()
+    ]
+
+
+def load(name: str, folder: Path, generation: int) -> Loaded:
+    """Import the wrapper and make its instance. On a thread; one at a time, so that imports are deterministic.
+
+    Raises `LoadError` with the file and line; nothing of the wrapper is left in `sys.modules` then.
+    """
+    package = _free_package(name, generation)
+    try:
+        module = _import(package, folder)
+        kind = getattr(module, "PipelineWrapper", None)
+        if not inspect.isclass(kind):
+            raise LoadError(f"{ENTRY_MODULE}.py defines no class PipelineWrapper")
+        instance = kind()
+        return Loaded(package, instance, _read_methods(name, instance))
+    except BaseException as error:
+        unload(package)
+        if isinstance(error, LoadError):
+            raise
+        raise LoadError(describe_failure(error, folder)) from error
+
+
+def unload(package: str) -> None:
+    """Forget the wrapper's modules, and its components in Haystack's registry, which would keep them alive."""
+    inside = package + "."
+    for module in [key for key in sys.modules if key == package or key.startswith(inside)]:
+        del sys.modules[module]
+    haystack = sys.modules.get("haystack.core.component")
+    registry: dict[str, Any] = haystack.component.registry if haystack is not None else {}
+    for key in [key for key in registry if key.startswith(inside)]:
+        del registry[key]
+
+
+def describe_failure(error: BaseException, folder: Path) -> str:
+    """One sentence: the last line of the user's files that the exception went through, and what it says."""
+    said = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{_relative(error.filename, folder)}, line {error.lineno}: {said}"
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if Path(frame.filename).is_relative_to(folder):
+            return f"{_relative(frame.filename, folder)}, line {frame.lineno}: {said}"
+    return said
+
+
+def _relative(filename: str, folder: Path) -> str:
+    path = Path(filename)
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else filename
+
+
+def _free_package(name: str, generation: int) -> str:
+    """Another app in this process may serve a wrapper of the same name and generation."""
+    package = f"{ROOT}.{name}_{generation}"
+    while package in sys.modules:
+        package += "_"
+    return package
+
+
+def _import(package: str, folder: Path) -> ModuleType:
+    if _Finder not in sys.meta_path:
+        sys.meta_path.insert(0, _Finder)
+    if ROOT not in sys.modules:
+        root = ModuleType(ROOT, "The parent of all wrapper packages.")
+        root.__path__ = []
+        sys.modules[ROOT] = root
+    init = folder / "__init__.py"
+    spec = spec_from_file_location(
+        package, init, loader=_SourceLoader(package, str(init)), submodule_search_locations=[str(folder)]
+    )
+    assert spec is not None
+    module = sys.modules[package] = module_from_spec(spec)
+    if init.is_file():
+        assert spec.loader is not None
+        spec.loader.exec_module(module)
+    __import__(f"{package}.{ENTRY_MODULE}")
+    return sys.modules[f"{package}.{ENTRY_MODULE}"]
+
+
+class _SourceLoader(SourceFileLoader):
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        code: CodeType = self.source_to_code(self.get_data(path), path)
+        return code
+
+
+class _Finder:
+    """Finds the modules of wrapper packages, now and when one is imported an hour later."""
+
+    @staticmethod
+    def find_spec(fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if not fullname.startswith(ROOT + ".") or not path:
+            return None
+        loaders = (ExtensionFileLoader, EXTENSION_SUFFIXES), (_SourceLoader, SOURCE_SUFFIXES)
+        return FileFinder(path[0], *loaders).find_spec(fullname)
+
+
+def _read_methods(name: str, instance: Any) -> dict[str, Method]:
+    methods = {}
+    for sync_name in RUN_METHODS:
+        for method_name in (f"{sync_name}_async", sync_name):
+            call = getattr(instance, method_name, None)
+            if callable(call) and not _is_placeholder(call):
+                is_async = inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call)
+                if method_name != sync_name and not is_async:
+                    raise LoadError(f"wrapper {name}: {method_name}() must be written with 'async def'")
+                signature = read_signature(name, call) if sync_name == "run_api" else None
+                methods[sync_name] = Method(sync_name, call, is_async, signature)
+                break
+    if not methods:
+        raise LoadError(f"PipelineWrapper has no run method: define one of {', '.join(RUN_METHODS)}")
+    return methods
+
+
+def _is_placeholder(call: Any) -> bool:
+    """A base class may define the run methods to say that they are not implemented, as Hayhooks' does."""
+    return str(getattr(call, "__qualname__", "")).startswith("BasePipelineWrapper.")

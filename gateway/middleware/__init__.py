@@ -1,0 +1,1 @@
+"""Pure ASGI middleware; their order is the list in `app.py`."""

@@ -1,0 +1,1 @@
+"""Wire formats: pure translators, without async, clock, randomness, logging or requests."""

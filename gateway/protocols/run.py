@@ -1,0 +1,101 @@
+"""The run dialect: `{"result": …}`, plain text, and server-sent events (WHATWG HTML, read November 2026)."""
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+from pydantic import BaseModel
+from pydantic_core import to_json, to_jsonable_python
+
+_LINE = re.compile(r"\r\n|\r|\n")
+
+
+def to_jsonable(value: Any) -> Any:
+    """What JSON cannot hold by itself, one level deep: Haystack's classes as their `to_dict()`, pydantic's as they say.
+
+    Raises pydantic_core.PydanticSerializationError for what nobody can turn into JSON.
+    """
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", by_alias=True)
+    for method in ("to_dict", "tolist"):  # Haystack, pandas; numpy
+        convert = getattr(value, method, None)
+        if convert is not None and not isinstance(value, type):
+            return convert()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    return to_jsonable_python(value)
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=to_jsonable)
+_LENIENT_ENCODER = json.JSONEncoder(ensure_ascii=False, default=to_jsonable)
+
+
+def encode_json(value: Any) -> bytes:
+    """UTF-8 JSON. NaN and the infinities, which JSON does not have, become null; a lone surrogate is escaped."""
+    try:
+        return _ENCODER.encode(value).encode()
+    except UnicodeEncodeError:
+        return json.dumps(json.loads(_LENIENT_ENCODER.encode(value))).encode()
+    except ValueError:
+        return to_json(json.loads(_LENIENT_ENCODER.encode(value)), inf_nan_mode="null")
+
+
+def encode_result(value: Any) -> bytes:
+    """The body of a whole reply."""
+    return encode_json({"result": value})
+
+
+def chunk_text(chunk: Any) -> str | None:
+    """A chunk as text: a Haystack `StreamingChunk` as its content or reasoning, a dict as JSON, None as no chunk."""
+    if isinstance(chunk, str):
+        return chunk
+    if isinstance(chunk, bytes):
+        return chunk.decode("utf-8", errors="replace")
+    if chunk is None:
+        return None
+    content = getattr(chunk, "content", None)
+    if isinstance(content, str):
+        return content or getattr(getattr(chunk, "reasoning", None), "reasoning_text", None) or ""
+    return encode_json(chunk).decode()
+
+
+class Encoder(Protocol):
+    """Batches of chunks to bytes. `fail` gives the last bytes of a stream that broke; None: it cannot be said."""
+
+    def feed(self, batch: Iterable[Any]) -> bytes: ...
+
+    def fail(self, problem: Mapping[str, Any]) -> bytes | None: ...
+
+
+class TextEncoder:
+    """`text/plain`: the chunks' text and nothing else. `bytes` chunks pass untouched."""
+
+    def feed(self, batch: Iterable[Any]) -> bytes:
+        return b"".join(
+            chunk if isinstance(chunk, bytes) else (chunk_text(chunk) or "").encode("utf-8", "replace")
+            for chunk in batch
+        )
+
+    def fail(self, problem: Mapping[str, Any]) -> bytes | None:
+        return None
+
+
+class EventEncoder:
+    """`text/event-stream`: one event for each chunk; a broken stream ends with an event `error`."""
+
+    def feed(self, batch: Iterable[Any]) -> bytes:
+        return b"".join(encode_event(text) for text in map(chunk_text, batch) if text is not None)
+
+    def fail(self, problem: Mapping[str, Any]) -> bytes | None:
+        return encode_event(encode_json(problem).decode(), event="error")
+
+
+def encode_event(data: str, *, event: str | None = None) -> bytes:
+    """One event. A line break inside of `data`, `\\r` and `\\r\\n` too, arrives as `\\n`: the format has no other."""
+    head = "" if event is None else f"event: {event}\n"
+    if "\n" in data or "\r" in data:
+        lines = "".join(f"data: {line}\n" for line in _LINE.split(data))
+        return f"{head}{lines}\n".encode("utf-8", "replace")
+    return f"{head}data: {data}\n\n".encode("utf-8", "replace")

@@ -1,0 +1,100 @@
+"""What is deployed: an immutable snapshot `name -> entry`. A deploy swaps it, a request holds what it began with."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+from gateway.errors import NotFound, WrapperFailed, WrapperLoading, WrapperNotFound
+from gateway.limiter import Limiter
+from gateway.signature import Signature
+from gateway.wrapper import Limits
+
+State = Literal["serving", "loading", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A run method of an instance. `is_async`: to be called on the event loop. `signature`: None but for `run_api`."""
+
+    name: str
+    call: Callable[..., Any]
+    is_async: bool
+    signature: Signature | None
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One loaded generation of a wrapper.
+
+    `methods`: by the name of the sync form; the async form stands there when both exist. `limits`: the wrapper's own
+    over the server's. `loaded_at`: Unix time in seconds. `threads`, `tasks`: places for sync and for async runs, the
+    same object when `max_concurrency` is set.
+    """
+
+    name: str
+    generation: int
+    package: str
+    folder: Path
+    instance: Any
+    methods: Mapping[str, Method]
+    limits: Limits
+    loaded_at: float
+    threads: Limiter = field(repr=False)
+    tasks: Limiter = field(repr=False)
+
+    def method(self, name: str) -> Method:
+        """Raises `NotFound` when the wrapper does not have it."""
+        try:
+            return self.methods[name]
+        except KeyError:
+            raise NotFound(f"wrapper {self.name} has no {name}(): it answers {', '.join(self.methods)}") from None
+
+    def limiter(self, method: Method) -> Limiter:
+        return self.tasks if method.is_async else self.threads
+
+    @property
+    def limiters(self) -> set[Limiter]:
+        return {self.threads, self.tasks}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A wrapper that was found. `failure`: why it does not serve, None while it loads or serves."""
+
+    name: str
+    deployment: Deployment | None = None
+    failure: str | None = None
+
+    @property
+    def state(self) -> State:
+        if self.deployment is not None:
+            return "serving"
+        return "loading" if self.failure is None else "failed"
+
+
+class Registry:
+    """Holds the snapshot. Written on the event loop's thread only."""
+
+    def __init__(self) -> None:
+        self.snapshot: Mapping[str, Entry] = MappingProxyType({})
+
+    def put(self, *entries: Entry) -> None:
+        """Swap in a snapshot with these entries in the place of those of the same names."""
+        merged = {**self.snapshot, **{entry.name: entry for entry in entries}}
+        self.snapshot = MappingProxyType(dict(sorted(merged.items())))
+
+    def get(self, name: str) -> Deployment:
+        """Raises `WrapperNotFound` (404, with the nearest name), `WrapperLoading` or `WrapperFailed` (503)."""
+        entry = self.snapshot.get(name)
+        if entry is None:
+            near = get_close_matches(name[:64], self.snapshot, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise WrapperNotFound(f"there is no wrapper {name[:64]!r}{hint}")
+        if entry.deployment is not None:
+            return entry.deployment
+        if entry.failure is None:
+            raise WrapperLoading(f"wrapper {name} is still loading; try again in a moment")
+        raise WrapperFailed(f"wrapper {name} failed to load; its reason stands in /status")

@@ -1,0 +1,98 @@
+"""What a run gave, as an ASGI response."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+from sse_starlette.sse import EventSourceResponse, SendTimeoutError
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from gateway.errors import CallerGone
+from gateway.protocols.run import Encoder, EventEncoder, TextEncoder, encode_result
+from gateway.routes.problem import ProblemRenderer
+from gateway.settings import Settings
+from gateway.stream import Stream
+from gateway.telemetry.log import log
+
+STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+class ReplyMaker:
+    """Turns a value or a stream into the response of the run dialect."""
+
+    def __init__(self, settings: Settings, problems: ProblemRenderer) -> None:
+        self._settings = settings
+        self._problems = problems
+
+    async def make(self, outcome: Any) -> Response:
+        """A stream's first batch is awaited, so that an early failure has its status. Raises that failure."""
+        if isinstance(outcome, Response):
+            return outcome
+        if not isinstance(outcome, Stream):
+            return Response(encode_result(outcome), media_type="application/json")
+        await outcome.wait_for_first(self._settings.first_byte_wait_s)
+        if outcome.is_events:
+            return _EventResponse(
+                encode_stream(outcome, EventEncoder(), self._problems),
+                headers=STREAM_HEADERS,
+                ping=self._settings.ping_interval_s,
+                sep="\n",
+                send_timeout=self._settings.send_timeout_s,
+            )
+        pieces = encode_stream(outcome, TextEncoder(), self._problems)
+        return TextStreamResponse(pieces, self._settings.send_timeout_s)
+
+
+async def encode_stream(stream: Stream, encoder: Encoder, problems: ProblemRenderer) -> AsyncIterator[bytes]:
+    """Each batch as one piece of bytes. Raises the stream's error when the encoder cannot say it."""
+    try:
+        async for batch in stream:
+            piece = encoder.feed(batch)
+            if piece:
+                yield piece
+    except CallerGone:
+        return
+    except Exception as error:  # rendered, and so logged, by `problems`
+        last = encoder.fail(problems.body(error))
+        if last is None:
+            raise
+        yield last
+    finally:
+        stream.close()
+
+
+class _EventResponse(EventSourceResponse):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        except SendTimeoutError:
+            log.warning("a stream was ended: its reader took nothing", send_timeout_s=self.send_timeout)
+
+
+class TextStreamResponse(Response):
+    """Chunked text. A stream that breaks is left without its closing chunk, so that every client sees it."""
+
+    media_type = "text/plain"
+
+    def __init__(self, pieces: AsyncIterator[bytes], send_timeout_s: float) -> None:
+        self.status_code = 200
+        self.background = None
+        self._pieces = pieces
+        self._send_timeout_s = send_timeout_s
+        self.init_headers(STREAM_HEADERS)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        try:
+            async for piece in self._pieces:
+                with anyio.fail_after(self._send_timeout_s):
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+        except TimeoutError:
+            log.warning("a stream was ended: its reader took nothing", send_timeout_s=self._send_timeout_s)
+        except Exception:  # logged where it was rendered; a text stream can only be cut off
+            pass
+        else:
+            await send({"type": "http.response.body", "body": b""})
+        finally:
+            await self._pieces.aclose()  # type: ignore[attr-defined]

@@ -1,0 +1,65 @@
+"""Probes, and what is deployed."""
+
+import dataclasses
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from gateway.deployer import Deployer
+from gateway.errors import WrapperNotFound
+from gateway.registry import Entry, Registry
+from gateway.version import __version__
+
+
+class StatusEndpoints:
+    """`/livez`, `/readyz`, `/status`, `/status/{name}`."""
+
+    def __init__(self, registry: Registry, deployer: Deployer) -> None:
+        self._registry = registry
+        self._deployer = deployer
+
+    async def live(self, request: Request) -> Response:
+        return JSONResponse({"status": "alive"})
+
+    async def ready(self, request: Request) -> Response:
+        """503 until every wrapper serves or has failed."""
+        if self._deployer.is_loaded.is_set():
+            return JSONResponse({"status": "ready"})
+        return JSONResponse({"status": "loading"}, 503, {"Retry-After": "1"})
+
+    async def all(self, request: Request) -> Response:
+        """Hayhooks' `status` and `pipelines`, and what is known of each wrapper."""
+        entries = self._registry.snapshot
+        return JSONResponse(
+            {
+                "status": "Up!",
+                "pipelines": [entry.name for entry in entries.values() if entry.deployment is not None],
+                "version": __version__,
+                "ready": self._deployer.is_loaded.is_set(),
+                "wrappers": {name: _describe(entry) for name, entry in entries.items()},
+            }
+        )
+
+    async def one(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        entry = self._registry.snapshot.get(name)
+        if entry is None:
+            raise WrapperNotFound(f"there is no wrapper {name[:64]!r}")
+        return JSONResponse({"status": "Up!", "pipeline": name, **_describe(entry)})
+
+
+def _describe(entry: Entry) -> dict[str, Any]:
+    deployment = entry.deployment
+    if deployment is None:
+        return {"state": entry.state, "reason": entry.failure}
+    return {
+        "state": entry.state,
+        "reason": entry.failure,
+        "generation": deployment.generation,
+        "loaded_at": deployment.loaded_at,
+        "methods": [method.call.__name__ for method in deployment.methods.values()],
+        "limits": dataclasses.asdict(deployment.limits),
+        "in_flight": sum(limiter.in_flight for limiter in deployment.limiters),
+        "queued": sum(limiter.queued for limiter in deployment.limiters),
+    }

@@ -1,0 +1,43 @@
+"""Uploaded files as Haystack's byte streams."""
+
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+from haystack.dataclasses import ByteStream
+
+from gateway import UploadFile
+
+PDF, MARKDOWN, TEXT = "application/pdf", "text/markdown", "text/plain"
+MIME_TYPES = {".pdf": PDF, ".md": MARKDOWN, ".markdown": MARKDOWN, ".txt": TEXT, ".text": TEXT}
+
+
+class Upload(ByteStream):
+    """A byte stream that does not show its bytes: a converter that cannot read it writes its `repr` into the log."""
+
+    def __repr__(self) -> str:
+        return f"Upload({self.mime_type}, {len(self.data)} bytes)"
+
+
+def read_uploads(files: Sequence[UploadFile]) -> list[Upload]:
+    """One stream a file, text as UTF-8. `meta`: the file's `name`, and its `number`, because names may be equal."""
+    uploads = []
+    for number, file in enumerate(files):
+        name = file.filename or f"file {number + 1}"
+        mime_type = MIME_TYPES.get(PurePosixPath(name).suffix.lower()) or (file.content_type or "").partition(";")[0]
+        data = file.file.read()
+        if mime_type in (MARKDOWN, TEXT):
+            data = _decode(data).encode()
+        uploads.append(Upload(data=data, mime_type=mime_type or None, meta={"name": name, "number": number}))
+    return uploads
+
+
+def _decode(data: bytes) -> str:
+    """Text in UTF-8, in UTF-16 when it begins with that byte order mark, else in Latin-1, which cannot fail."""
+    encodings = ("utf-16",) if data.startswith((BOM_UTF16_BE, BOM_UTF16_LE)) else ("utf-8-sig",)
+    for encoding in encodings:
+        try:
+            return data.decode(encoding)
+        except UnicodeDecodeError:
+            pass
+    return data.decode("latin-1")
