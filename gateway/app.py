@@ -33,18 +33,16 @@ from gateway.thread import ThreadPool
 def create_app(settings: Settings) -> Starlette:
     """An ASGI app that serves `settings.wrappers_dir`. Loading begins with its lifespan and goes on while it serves.
 
-    `app.state.registry`, `app.state.deployer`: what is deployed, and when all has been loaded.
+    `app.state` has `registry` (what is deployed), `deployer` (when all has been loaded) and `invoker` (drain).
     """
     pool = ThreadPool("gateway")
     registry = Registry()
     deployer = Deployer(settings, registry, pool)
-    invoker = Invoker(
-        pool, buffer_chunks=settings.stream_buffer_chunks, buffer_bytes=settings.stream_buffer_bytes
-    )
+    invoker = Invoker(pool, buffer_chunks=settings.stream_buffer_chunks, buffer_bytes=settings.stream_buffer_bytes)
     problems = ProblemRenderer(show_tracebacks=settings.show_tracebacks)
     run = RunEndpoint(registry, invoker, BodyReader(settings, pool), ReplyMaker(settings, problems))
     schema = SchemaEndpoint(registry)
-    status = StatusEndpoints(registry, deployer)
+    status = StatusEndpoints(registry, deployer, invoker)
     docs = DocsEndpoints(registry)
 
     @asynccontextmanager
@@ -77,4 +75,5 @@ def create_app(settings: Settings) -> Starlette:
     )
     app.state.registry = registry
     app.state.deployer = deployer
+    app.state.invoker = invoker
     return app

@@ -8,10 +8,11 @@ from time import monotonic
 from types import TracebackType
 from typing import Any
 
-from gateway.errors import GatewayError
+from gateway.errors import Draining, GatewayError
 from gateway.registry import Deployment, Method
 from gateway.run import Run
 from gateway.stream import Stream, StreamBounds, cancellation_error, find_stream, wrapper_error
+from gateway.telemetry.log import log
 from gateway.thread import ThreadPool
 
 
@@ -22,6 +23,31 @@ class Invoker:
         self._pool = pool
         self._buffer_chunks = buffer_chunks
         self._buffer_bytes = buffer_bytes
+        self._runs: set[Run] = set()
+        self._is_idle = asyncio.Event()
+        self.is_draining = False
+
+    async def drain(self, timeout_s: float) -> None:
+        """Refuse new runs; return when those in hand have ended, the rest of them cancelled after `timeout_s`."""
+        self.is_draining = True
+        if self._runs:
+            log.info("waiting for runs in hand", runs=len(self._runs), timeout_s=timeout_s)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._is_idle.wait(), timeout_s)
+        for run in list(self._runs):
+            run.cancel("shutdown")
+
+    def _enter(self, run: Run) -> None:
+        if self.is_draining:
+            run.end()
+            raise Draining("the server is shutting down")
+        self._runs.add(run)
+        run.on_end(lambda: self._leave(run))
+
+    def _leave(self, run: Run) -> None:
+        self._runs.discard(run)
+        if self.is_draining and not self._runs:
+            self._is_idle.set()
 
     async def invoke(self, run: Run, deployment: Deployment, method: Method, arguments: Mapping[str, Any]) -> Any:
         """The method's value, or a `Stream` when it gives one.
@@ -30,6 +56,7 @@ class Invoker:
         Raises what `Limiter.acquire` raises, `DeadlineExceeded`, `CallerGone`, `Draining`, what the wrapper raises
         for its caller (`GatewayError`, `HTTPException`), and `WrapperRaised` for all else.
         """
+        self._enter(run)
         loop = asyncio.get_running_loop()
         if deployment.limits.timeout_s is not None:
             run.deadline = monotonic() + deployment.limits.timeout_s
@@ -53,7 +80,12 @@ class Invoker:
             return await self._call_on_thread(run, method, arguments, bounds, loop)
 
     async def _call_on_loop(
-        self, run: Run, method: Method, arguments: Mapping[str, Any], bounds: StreamBounds, loop: asyncio.AbstractEventLoop
+        self,
+        run: Run,
+        method: Method,
+        arguments: Mapping[str, Any],
+        bounds: StreamBounds,
+        loop: asyncio.AbstractEventLoop,
     ) -> Any:
         try:
             result = method.call(**arguments)
@@ -79,7 +111,12 @@ class Invoker:
         return stream
 
     async def _call_on_thread(
-        self, run: Run, method: Method, arguments: Mapping[str, Any], bounds: StreamBounds, loop: asyncio.AbstractEventLoop
+        self,
+        run: Run,
+        method: Method,
+        arguments: Mapping[str, Any],
+        bounds: StreamBounds,
+        loop: asyncio.AbstractEventLoop,
     ) -> Any:
         outcome: asyncio.Future[Any] = loop.create_future()
 

@@ -111,15 +111,24 @@ def get_run() -> Run | None:
     return _current.get()
 
 
+class Sink(Protocol):
+    """Where a `StreamSource` puts its chunks. Both raise `RunCancelled` when nobody reads any more."""
+
+    def push(self, chunk: Any) -> None:
+        """From a thread: waits while the reader is slow."""
+
+    async def push_async(self, chunk: Any) -> None:
+        """From a task on the event loop: waits while the reader is slow."""
+
+
 @runtime_checkable
 class StreamSource(Protocol):
     """A stream that the gateway runs directly instead of iterating it.
 
     `is_async` False: `feed` is called on the run's thread and returns when all has been pushed.
-    `is_async` True: `feed` returns an awaitable, awaited on the loop.
-    `push` may block (or, on the loop, is awaited) while the reader is slow; it raises `RunCancelled` when the run is.
+    `is_async` True: `feed` gives an awaitable, which is awaited on the event loop.
     """
 
     is_async: bool
 
-    def feed(self, push: Callable[[Any], Any]) -> Any: ...
+    def feed(self, sink: Sink) -> Any: ...

@@ -1,6 +1,7 @@
 """One worker: Settings → Hypercorn, from the bound socket to the end of its last run."""
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -14,34 +15,82 @@ from gateway.errors import ConfigError
 from gateway.settings import Settings
 from gateway.telemetry.log import log
 
+BACKLOG = 1024
 GRACE_S = 1.0  # for what Hypercorn still has to write when the last run has ended
 
 
 def bind(settings: Settings) -> socket.socket:
     """A listening socket: whoever connects before the server is up waits in its backlog. Raises `ConfigError`."""
-    where = f"{settings.host}:{settings.port}"
+    family = socket.AF_INET if settings.host == "localhost" else socket.AF_UNSPEC
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=socket.AI_PASSIVE
-        )[-1 if settings.host == "localhost" else 0]
+            settings.host, settings.port, family, socket.SOCK_STREAM, socket.IPPROTO_TCP, socket.AI_PASSIVE
+        )[0]
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         listener.bind(address)
-        listener.listen(1024)
+        listener.listen(BACKLOG)
     except OSError as error:
-        raise ConfigError(f"cannot listen on {where}: {error.strerror or error}") from None
+        raise ConfigError(f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}") from None
     return listener
+
+
+def run(app: Starlette, settings: Settings, listener: socket.socket) -> int:
+    """Serve until SIGTERM or SIGINT and drain; a second signal ends the process at once. Gives the exit code."""
+    # Its watcher was made for uvicorn and is process-wide; here streams end through their own runs.
+    AppStatus.disable_automatic_graceful_drain()
+    return asyncio.run(_run(app, settings, listener))
+
+
+async def _run(app: Starlette, settings: Settings, listener: socket.socket) -> int:
+    stop, leave = asyncio.Event(), asyncio.Event()
+
+    def on_signal() -> None:
+        if leave.is_set():
+            os._exit(1)
+        leave.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+    host, port = listener.getsockname()[:2]
+    log.info("listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}{settings.root_path}")
+    serving = asyncio.create_task(serve_app(app, settings, listener, stop))
+    strict = asyncio.create_task(_wait_for_failure(app) if settings.strict else asyncio.Event().wait())
+    leaving = asyncio.create_task(leave.wait())
+    await asyncio.wait({serving, strict, leaving}, return_when=asyncio.FIRST_COMPLETED)
+    code = 1 if strict.done() else 0
+    if not serving.done():
+        await app.state.invoker.drain(settings.shutdown_timeout_s)
+        stop.set()
+        # From Python 3.12 on a stalled reader's connection keeps Hypercorn waiting for good.
+        await asyncio.wait({serving}, timeout=settings.shutdown_timeout_s + 2 * GRACE_S)
+    strict.cancel()
+    leaving.cancel()
+    if serving.done():
+        serving.result()
+    return code
+
+
+async def _wait_for_failure(app: Starlette) -> None:
+    """Return when all has been loaded and something failed."""
+    await app.state.deployer.is_loaded.wait()
+    failed = [f"{entry.name} ({entry.failure})" for entry in app.state.registry.snapshot.values() if entry.failure]
+    if not failed:
+        await asyncio.Event().wait()
+    log.error("strict: stopping, because a wrapper failed to load", failed=failed)
 
 
 async def serve_app(app: Starlette, settings: Settings, listener: socket.socket, stop: asyncio.Event) -> None:
     """Serve until `stop` is set. Takes the socket over."""
     config = Config()
     config.bind = [f"fd://{listener.detach()}"]
-    config.backlog = 1024
+    config.backlog = BACKLOG
     config.root_path = settings.root_path
     config.include_server_header = False
     config.keep_alive_timeout = settings.keep_alive_timeout_s
     config.keep_alive_max_requests = 1_000_000
     config.graceful_timeout = GRACE_S
-    config.errorlog = None
+    config.errorlog = logging.getLogger("hypercorn.error")
+    config.errorlog.setLevel(logging.WARNING)  # its "Running on" says what `_run` has said
     await serve(app, config, shutdown_trigger=stop.wait)  # type: ignore[arg-type]

@@ -168,7 +168,9 @@ def read_signature(owner: str, function: Callable[..., Any]) -> Signature:
 def _check(where: str, parameter: inspect.Parameter) -> Any:
     name = parameter.name
     if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-        raise SignatureError(f"{where} takes {parameter}: name and annotate each parameter, so that it can be described")
+        raise SignatureError(
+            f"{where} takes {parameter}: name and annotate each parameter, so that it can be described"
+        )
     if parameter.kind is parameter.POSITIONAL_ONLY:
         raise SignatureError(f"{where}: parameter {name!r} is positional-only: remove the '/' from the signature")
     if parameter.annotation is parameter.empty:

@@ -204,7 +204,7 @@ class Stream:
         """On a thread: push all that `source` gives, close it, keep how it ended. Does not raise."""
         try:
             if isinstance(source, StreamSource):
-                source.feed(self.push)
+                source.feed(self)
             else:
                 self._drain(iter(source))
         except BaseException as error:
@@ -217,7 +217,7 @@ class Stream:
         """In a task: push all that `source` gives, close it, keep how it ended. Does not raise."""
         try:
             if isinstance(source, StreamSource):
-                await source.feed(self.push_async)
+                await source.feed(self)
             else:
                 await self._drain_async(aiter(source))
         except BaseException as error:

@@ -116,8 +116,6 @@ def _call(prog: str, words: str, rest: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog=f"{prog} {words}", description=f"{summary}.", add_help=add_help, allow_abbrev=False
     )
-    if not add_help:
-        parser.add_argument("--help", action="help", help="show this help message and exit")
     command.add_arguments(parser)
     args = parser.parse_args(rest)
     args.prog = prog
@@ -130,7 +128,9 @@ def _call(prog: str, words: str, rest: list[str]) -> int:
 
 def _overview(prog: str, group: str) -> argparse.ArgumentParser:
     """The parser of what stands before a command: help and, at the top, the version."""
-    rows = {words: summary for words, (_, summary) in COMMANDS.items() if words.startswith(f"{group} " if group else "")}
+    rows = {
+        words: summary for words, (_, summary) in COMMANDS.items() if words.startswith(f"{group} " if group else "")
+    }
     table = "\n".join(f"  {words:<15}{summary}" for words, summary in rows.items())
     name = f"{prog} {group}".strip()
     parser = argparse.ArgumentParser(

@@ -20,11 +20,13 @@ class Event:
 
 
 class EventDecoder:
-    """Feed it the body in pieces of any size. An event that the body's end cuts off is dropped, as the standard says."""
+    """Feed it the body in pieces of any size. An event that is cut off by the body's end is dropped (the standard)."""
 
     def __init__(self) -> None:
         self._text = codecs.getincrementaldecoder("utf-8-sig")("replace")
-        self._line: list[str] = []  # pieces of a line that has not ended; joined once, so that a long line costs no more
+        self._line: list[
+            str
+        ] = []  # pieces of a line that has not ended; joined once, so that a long line costs no more
         self._is_after_cr = False
         self._type = ""
         self._data: list[str] = []

@@ -27,7 +27,9 @@ class BodyReader:
         self._settings = settings
         self._pool = pool
 
-    async def read_arguments(self, receive: Receive, headers: Headers, signature: Signature, run: Run) -> dict[str, Any]:
+    async def read_arguments(
+        self, receive: Receive, headers: Headers, signature: Signature, run: Run
+    ) -> dict[str, Any]:
         """The arguments that the method gets.
 
         Raises `InvalidJSON`, `InvalidMultipart` (400), `TooLarge` (413, before the rest is read),

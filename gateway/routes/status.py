@@ -8,6 +8,7 @@ from starlette.responses import JSONResponse, Response
 
 from gateway.deployer import Deployer
 from gateway.errors import WrapperNotFound
+from gateway.invoke import Invoker
 from gateway.registry import Entry, Registry
 from gateway.version import __version__
 
@@ -15,18 +16,24 @@ from gateway.version import __version__
 class StatusEndpoints:
     """`/livez`, `/readyz`, `/status`, `/status/{name}`."""
 
-    def __init__(self, registry: Registry, deployer: Deployer) -> None:
+    def __init__(self, registry: Registry, deployer: Deployer, invoker: Invoker) -> None:
         self._registry = registry
         self._deployer = deployer
+        self._invoker = invoker
 
     async def live(self, request: Request) -> Response:
         return JSONResponse({"status": "alive"})
 
     async def ready(self, request: Request) -> Response:
-        """503 until every wrapper serves or has failed."""
-        if self._deployer.is_loaded.is_set():
+        """503 until every wrapper serves or has failed, and again while the server drains."""
+        if self._is_ready:
             return JSONResponse({"status": "ready"})
-        return JSONResponse({"status": "loading"}, 503, {"Retry-After": "1"})
+        state = "draining" if self._invoker.is_draining else "loading"
+        return JSONResponse({"status": state}, 503, {"Retry-After": "1"})
+
+    @property
+    def _is_ready(self) -> bool:
+        return self._deployer.is_loaded.is_set() and not self._invoker.is_draining
 
     async def all(self, request: Request) -> Response:
         """Hayhooks' `status` and `pipelines`, and what is known of each wrapper."""
@@ -36,7 +43,7 @@ class StatusEndpoints:
                 "status": "Up!",
                 "pipelines": [entry.name for entry in entries.values() if entry.deployment is not None],
                 "version": __version__,
-                "ready": self._deployer.is_loaded.is_set(),
+                "ready": self._is_ready,
                 "wrappers": {name: _describe(entry) for name, entry in entries.items()},
             }
         )

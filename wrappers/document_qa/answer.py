@@ -7,26 +7,26 @@ from math import log
 from textwrap import wrap
 
 # Words that a question is made of and that say nothing about its subject.
-STOP_WORDS = frozenset(
-    """a about all also am an and any are as at be because been being but by can could did do does doing done during
-    each else for from get gets got had has have having he her here hers him his how i if in into is it its itself just
-    like made make makes many may me might more most much must my no not now of off on once only or other our ours out
-    over own please same shall she should so some such tell than that the their theirs them then there these they this
-    those through to too under until up us use used very was we were what when where which while who whom whose why
-    will with would you your yours""".split()
-)
-ABBREVIATIONS = frozenset("cf dr e.g ed eq etc fig i.e incl mr mrs ms no nos p pp prof resp sec st vol vs".split())
+_STOP_WORDS = """a about all also am an and any are as at be because been being but by can could did do does doing done
+during each else for from get gets got had has have having he her here hers him his how i if in into is it its itself
+just like made make makes many may me might more most much must my no not now of off on once only or other our ours out
+over own please same shall she should so some such tell than that the their theirs them then there these they this
+those through to too under until up us use used very was we were what when where which while who whom whose why will
+with would you your yours"""
+_ABBREVIATIONS = "cf dr e.g ed eq etc fig i.e incl mr mrs ms no nos p pp prof resp sec st vol vs"
+STOP_WORDS, ABBREVIATIONS = frozenset(_STOP_WORDS.split()), frozenset(_ABBREVIATIONS.split())
 LONGEST_SENTENCE = 600  # characters: beyond it the text is no prose, and is cut at a space
 
 _CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"  # written without spaces: each character is a word
 _WORD = re.compile(rf"[{_CJK}]|[^\W_{_CJK}]+")
-_NO_PROSE = re.compile(r"^[ \t]*(```+|~~~+).*?(?:^[ \t]*\1[ \t]*\r?$|\Z)|<!--.*?-->", re.MULTILINE | re.DOTALL)
+_NO_PROSE = re.compile(r"^[ \t]*(```+|~~~+).*?(?:^[ \t]*\1[ \t]*\r?$|\Z)|<!--.*?(?:-->|\Z)", re.MULTILINE | re.DOTALL)
 _NEW_BLOCK = re.compile(r"[ \t]*(?:>|#{1,6}[ \t]|[-*+•][ \t]|\d{1,3}[.)][ \t])")
-_NO_BLOCK = re.compile(r"[ \t]*(?:[|:=~*_ \t-]*$|\||!\[|\[!\[)")  # rules, table rows, images
-_SENTENCE_END = re.compile(r"[.!?…]+[\"'”’»)\]*_`]*\s+(?=[^\sa-z])|[。！？]+\s*")
-_COMPLETE = re.compile(r"[.!…。！][\"'”’»)\]*_`]*$")
-_QUESTION = re.compile(r"[?？][\"'”’»)\]*_`]*$")
-_MARKUP = re.compile(r"\]\([^)]*\)|\]\[[^\]]*\]|<[^<>]+>")  # what is not shown: targets of links, HTML tags
+_NO_BLOCK = re.compile(r"[|:=~*_ \t-]*$|\||!\[|\[!\[")  # rules, table rows, images
+_CLOSING = "[\"'\u201d\u2019\u00bb)\\]*_`]*"  # quotes, brackets and emphasis after a full stop
+_SENTENCE_END = re.compile(rf"(?<![.!?\u2026])[.!?\u2026]++{_CLOSING}\s+(?=[^\sa-z])|[\u3002\uff01\uff1f]+\s*")
+_COMPLETE = re.compile(rf"[.!\u2026\u3002\uff01]{_CLOSING}$")
+_QUESTION = re.compile(rf"[?\uff1f]{_CLOSING}$")
+_MARKUP = re.compile(r"\]\([^()]*\)|\]\[[^\[\]]*\]|<[^<>]+>")  # what is not shown: targets of links, HTML tags
 
 
 def words(text: str) -> list[str]:
@@ -64,8 +64,7 @@ def best_sentence(terms: frozenset[str], candidates: Iterable[str]) -> str | Non
     """The candidate with the most and the rarest terms, the first of equals; None when no candidate has any.
 
     Terms that stand close together or at the beginning count more, what is no whole sentence (a heading, a list item)
-    less, a question hardly.
-    Without terms: the first complete sentence.
+    less, a question hardly. Without terms: the first complete sentence.
     """
     unique = list(dict.fromkeys(candidates))
     stems = {sentence: [stem(word) for word in words(sentence)] for sentence in unique}
@@ -80,10 +79,15 @@ def best_sentence(terms: frozenset[str], candidates: Iterable[str]) -> str | Non
     return best
 
 
+def is_complete(sentence: str) -> bool:
+    """Whether it ends as a statement does: a heading, a question, most list items and bits of code do not."""
+    return bool(_COMPLETE.search(sentence)) and len(words(sentence)) > 2
+
+
 def _form(sentence: str) -> float:
     if _QUESTION.search(sentence):
         return 0.1
-    return 1.0 if _COMPLETE.search(sentence) and len(words(sentence)) > 2 else 0.3
+    return 1.0 if is_complete(sentence) else 0.3
 
 
 def _emphasis(stems: list[str], terms: Container[str]) -> float:
@@ -100,10 +104,11 @@ def _blocks(source: str) -> Iterator[str]:
     for line in re.split(r"\r\n|\r|\n", _NO_PROSE.sub("\n\n", source).replace("\f", "\n\n")):
         marker = _NEW_BLOCK.match(line)
         text = " ".join(line[marker.end() if marker else 0 :].split())
-        if block and (marker or _NO_BLOCK.match(line) or _is_title(block[-1], text)):
+        is_blank = _NO_BLOCK.match(line.strip())
+        if block and (marker or is_blank or _is_title(block[-1], text)):
             yield " ".join(block)
             block = []
-        if text and not _NO_BLOCK.match(line):
+        if text and not is_blank:
             block.append(text)
         if block and marker and "#" in marker.group():  # a heading is one line
             yield block.pop()

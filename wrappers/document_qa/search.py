@@ -1,4 +1,4 @@
-"""The two steps of the pipeline that are not Haystack's own: search in what this request brought, and pick a sentence."""
+"""The pipeline's two own steps: search in the passages that the request brought, and pick a sentence of them."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from haystack import Document, component
 from haystack.components.retrievers.in_memory import InMemoryBM25Retriever
 from haystack.document_stores.in_memory import InMemoryDocumentStore
 
-from .answer import best_sentence, key_terms, sentences, squeeze, stem, words
+from .answer import best_sentence, is_complete, key_terms, sentences, squeeze, stem, words
 
 
 @component
@@ -29,15 +29,15 @@ class PassageSearch:
 
 
 def _search(passages: list[Document], terms: frozenset[str], top_k: int) -> list[Document]:
-    # BM25 compares whole words: ask for every word of these files that has a stem of the query.
-    vocabulary = {word for passage in passages for word in words(passage.content or "")}
-    query = " ".join(sorted(word for word in vocabulary if stem(word) in terms))
-    if not query:
-        return []
     # A shared store would stay in the process for good; this one goes with the request.
     store = InMemoryDocumentStore(shared=False)
     try:
         store.write_documents(passages)
+        # BM25 compares whole words: ask for every word of these files that has a stem of the query.
+        vocabulary = {token for passage in passages for token in store.tokenizer((passage.content or "").lower())}
+        query = " ".join(sorted(token for token in vocabulary if terms.intersection(map(stem, words(token)))))
+        if not query:
+            return []
         found: list[Document] = InMemoryBM25Retriever(store, top_k=top_k).run(query=query)["documents"]
         return found
     finally:
@@ -66,10 +66,11 @@ class SentencePicker:
         for passage in passages:
             content = squeeze(passage.content or "")
             for sentence, letters in squeezed[passage.meta["number"]].items():
-                if letters in content:
+                if letters and letters in content:
                     names.setdefault(sentence, passage.meta["name"])
         picked = best_sentence(terms, names)
-        if picked is None:  # the passages are code, or cut the sentence in two: look in their whole files
+        if picked is None or not is_complete(picked):
+            # The passages are code, or cut the sentence in two: look in their whole files.
             for passage in passages:
                 for sentence in squeezed[passage.meta["number"]]:
                     names.setdefault(sentence, passage.meta["name"])

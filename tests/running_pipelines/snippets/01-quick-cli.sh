@@ -1,0 +1,1 @@
+hayhooks pipeline run my_pipeline --param 'query="What is Haystack?"'

@@ -1,0 +1,2 @@
+# Run with JSON-compatible parameters
+hayhooks pipeline run my_pipeline --param 'query="What is Haystack?"'
