@@ -39,7 +39,7 @@ _MODULES = {
     "streaming_generator": "gateway.haystack.streaming",
 }
 
-__all__ = [  # noqa: PLE0604
+__all__ = [
     "BasePipelineWrapper",
     "GatewayError",
     "Headers",

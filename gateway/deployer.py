@@ -3,7 +3,6 @@
 import asyncio
 import inspect
 import sys
-from pathlib import Path
 from time import time
 from typing import Any
 

@@ -9,9 +9,10 @@ from gateway.run import Run
 
 
 class Disconnect:
-    """`async with Disconnect(receive, run):` cancels the run when the caller leaves. To be entered after the body's end.
+    """`async with Disconnect(receive, run):` cancels the run when the caller leaves.
 
-    A half-close counts as leaving. `receive` is for what wants to listen as well: only one may await the server's.
+    To be entered when the body has been read. A half-close counts as leaving.
+    `receive` is for what wants to listen as well: only one may await the server's.
     """
 
     def __init__(self, receive: Receive, run: Run) -> None:

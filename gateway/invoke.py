@@ -186,9 +186,10 @@ class _Cancellable:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._is_active = False
-        if self._is_hit and self._task is not None and self._task.uncancel() == 0:
-            if kind is None or isinstance(error, asyncio.CancelledError | GatewayError):
-                raise cancellation_error(self._run) from None
+        if not self._is_hit or self._task is None or self._task.uncancel() > 0:
+            return
+        if kind is None or isinstance(error, asyncio.CancelledError | GatewayError):
+            raise cancellation_error(self._run) from None
 
 
 def _call_loop(loop: asyncio.AbstractEventLoop, callback: Any, *arguments: Any) -> None:

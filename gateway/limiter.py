@@ -7,9 +7,9 @@ from gateway.errors import Overloaded, QueueTimeout
 
 
 class Limiter:
-    """At most `places` runs at once, `max_queue` more that wait at most `queue_timeout_s` each, first come first served.
+    """At most `places` runs at once, `max_queue` more that wait at most `queue_timeout_s` each.
 
-    For the event loop's thread only.
+    First come, first served. For the event loop's thread only.
     """
 
     def __init__(self, places: int, max_queue: int, queue_timeout_s: float) -> None:

@@ -33,7 +33,8 @@ ENTRY_MODULE = "pipeline_wrapper"
 RUN_METHODS = ("run_api", "run_chat_completion", "run_response", "run_embedding", "run_file_upload")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 RESERVED_NAMES = frozenset(
-    "v1 status draw undeploy rollback models docs metrics livez readyz mcp a2a executions traces".split()
+    {"v1", "status", "draw", "undeploy", "rollback", "models", "docs", "metrics", "livez", "readyz"}
+    | {"mcp", "a2a", "executions", "traces"}
 )
 
 

@@ -39,7 +39,7 @@ def bind(settings: Settings) -> socket.socket:
 def run(app: Starlette, settings: Settings, listener: socket.socket) -> int:
     """Serve until SIGTERM or SIGINT and drain; a second signal ends the process at once. Gives the exit code."""
     # Its watcher was made for uvicorn and is process-wide; here streams end through their own runs.
-    AppStatus.disable_automatic_graceful_drain()
+    AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]
     return asyncio.run(_run(app, settings, listener))
 
 

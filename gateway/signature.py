@@ -14,14 +14,14 @@ from collections.abc import (
     Sequence,
 )
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NotRequired, Required, Union, get_args, get_origin
 
 from docstring_parser import Docstring, parse
 from pydantic import ConfigDict, Field, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import SchemaError, from_json, to_json, to_jsonable_python
 from starlette.datastructures import Headers, UploadFile
 from starlette.responses import Response
-from typing_extensions import NotRequired, Required, TypedDict
+from typing_extensions import TypedDict
 
 from gateway.errors import InvalidArguments, InvalidJSON, SignatureError
 from gateway.wrapper import SSEStream
@@ -198,7 +198,8 @@ def _build(
     """
 
     def adapt(fields: dict[str, Any]) -> TypeAdapter[dict[str, Any]]:
-        arguments = TypedDict("Arguments", fields)  # type: ignore[operator]
+        make: Any = TypedDict
+        arguments = make("Arguments", fields)
         arguments.__pydantic_config__ = ConfigDict(title=f"Arguments of {owner}")
         return TypeAdapter(arguments)
 

@@ -98,7 +98,7 @@ class Stream:
         return batch
 
     async def wait_for_first(self, timeout_s: float) -> None:
-        """Return when a chunk or the end is there, or after `timeout_s`. Raises the error that came before any chunk."""
+        """Return when a chunk or the end is there, or after `timeout_s`. Raises an error that came before any chunk."""
         try:
             async with asyncio.timeout(timeout_s):
                 await self._wait()

@@ -37,8 +37,8 @@ def is_timeout(error: BaseException) -> bool:
 def explain_reply(text: str, otherwise: str) -> str:
     """The message of an error body, then a line for each detail and one for the error id.
 
-    The gateway's body is `{"error": {"message", "details"?, "error_id"?}}`, and nothing is said twice; a `detail` (Hayhooks, FastAPI) is
-    understood as well. Anything else is answered with `otherwise`.
+    The gateway's body is `{"error": {"message", "details"?, "error_id"?}}`, and nothing is said twice. A `detail`
+    (Hayhooks, FastAPI) is understood as well. Anything else is answered with `otherwise`.
     """
     try:
         body = json.loads(text)

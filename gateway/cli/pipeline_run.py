@@ -32,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dir", "-d", type=Path, action="append", default=[], help="a folder of files to send")
     parser.add_argument("--stream", "-s", action="store_true", help="accepted; streams are always shown as they arrive")
     parser.add_argument("--json", action="store_true", help="print the whole reply, untouched")
-    parser.add_argument("--output", "-o", type=Path, metavar="FILE", help="write the result into FILE, whole or not")
+    parser.add_argument(
+        "--output", "-o", type=Path, metavar="FILE", help="write the result into FILE, whole or not at all"
+    )
     parser.add_argument(
         "--retries",
         type=_count,

@@ -4,7 +4,6 @@ from collections.abc import AsyncGenerator
 from functools import partial
 from typing import Any
 
-from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import FormParser, MultiPartException, MultiPartParser
 from starlette.types import Receive
@@ -36,7 +35,7 @@ class BodyReader:
         `UnsupportedMediaType` (415), `InvalidArguments` (422), `CallerGone`.
         """
         media_type = headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-        if media_type == MULTIPART or media_type == URLENCODED:
+        if media_type in (MULTIPART, URLENCODED):
             arguments = await self._read_form(receive, headers, signature, run, media_type)
         elif media_type == "application/json" or media_type.endswith("+json"):
             chunks = _limited(receive, headers, self._settings.max_body_bytes, "max_body_bytes")

@@ -1,14 +1,15 @@
 """What a run gave, as an ASGI response."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import anyio
 from sse_starlette.sse import EventSourceResponse, SendTimeoutError
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from gateway.errors import CallerGone
+from gateway.errors import CallerGone, GatewayError
 from gateway.protocols.run import Encoder, EventEncoder, TextEncoder, encode_result
 from gateway.routes.problem import ProblemRenderer
 from gateway.settings import Settings
@@ -44,19 +45,23 @@ class ReplyMaker:
         return TextStreamResponse(pieces, self._settings.send_timeout_s)
 
 
-async def encode_stream(stream: Stream, encoder: Encoder, problems: ProblemRenderer) -> AsyncIterator[bytes]:
-    """Each batch as one piece of bytes. Raises the stream's error when the encoder cannot say it."""
+class StreamBroken(Exception):
+    """The stream ended before its end, and its format has no word for that."""
+
+
+async def encode_stream(stream: Stream, encoder: Encoder, problems: ProblemRenderer) -> AsyncGenerator[bytes]:
+    """Each batch as one piece of bytes. Raises `StreamBroken` when the encoder cannot say that the stream failed."""
     try:
         async for batch in stream:
             piece = encoder.feed(batch)
             if piece:
                 yield piece
-    except CallerGone:
-        return
-    except Exception as error:  # rendered, and so logged, by `problems`
+    except CallerGone as error:
+        raise StreamBroken from error
+    except (GatewayError, HTTPException) as error:
         last = encoder.fail(problems.body(error))
         if last is None:
-            raise
+            raise StreamBroken from error
         yield last
     finally:
         stream.close()
@@ -66,6 +71,8 @@ class _EventResponse(EventSourceResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
+        except StreamBroken:
+            pass  # the caller has left
         except SendTimeoutError:
             log.warning("a stream was ended: its reader took nothing", send_timeout_s=self.send_timeout)
 
@@ -75,7 +82,7 @@ class TextStreamResponse(Response):
 
     media_type = "text/plain"
 
-    def __init__(self, pieces: AsyncIterator[bytes], send_timeout_s: float) -> None:
+    def __init__(self, pieces: AsyncGenerator[bytes], send_timeout_s: float) -> None:
         self.status_code = 200
         self.background = None
         self._pieces = pieces
@@ -88,11 +95,10 @@ class TextStreamResponse(Response):
             async for piece in self._pieces:
                 with anyio.fail_after(self._send_timeout_s):
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
         except TimeoutError:
             log.warning("a stream was ended: its reader took nothing", send_timeout_s=self._send_timeout_s)
-        except Exception:  # logged where it was rendered; a text stream can only be cut off
-            pass
-        else:
-            await send({"type": "http.response.body", "body": b""})
+        except StreamBroken:
+            pass  # its reason is in the log already; here it can only be shown by leaving the end out
         finally:
-            await self._pieces.aclose()  # type: ignore[attr-defined]
+            await self._pieces.aclose()

@@ -104,11 +104,3 @@ def configure_logging(*, level: str = "info", format: str = "auto") -> None:  # 
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for name in QUIET_LIBRARIES:
         logging.getLogger(name).setLevel(max(logging.INFO, logging.getLevelName(level.upper())))
-
-
-def adopt_haystack_logging() -> None:
-    """Take off the handler that `import haystack` puts on its own loggers, so that their lines come once, through ours."""
-    for name in ("haystack", "haystack_integrations", "haystack_experimental"):
-        logger = logging.getLogger(name)
-        logger.handlers = [handler for handler in logger.handlers if handler.name != "HaystackLoggingHandler"]
-        logger.propagate = True
