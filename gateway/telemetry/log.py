@@ -14,6 +14,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from gateway.run import get_run
 
+TAKEN_FIELDS = frozenset({"event", "level", "timestamp"})  # by structlog; ours get a `_` behind
 # sse-starlette logs every chunk, python-multipart every byte range and httpcore every header at DEBUG.
 QUIET_LIBRARIES = ("sse_starlette", "python_multipart", "httpcore", "hpack", "asyncio")
 
@@ -24,6 +25,9 @@ class Log:
     `log.info("{} files", 3)`, `log.info("done", seconds=1.2)` and `log.info({"event": "done", "seconds": 1.2})` all
     work. A message whose braces do not match its arguments is logged as it stands: logging never raises.
     """
+
+    def __init__(self) -> None:
+        self._logger = structlog.get_logger()  # lazy: bound to the configuration at the first line
 
     def debug(self, message: object, *args: Any, **fields: Any) -> None:
         self._emit("debug", message, args, fields)
@@ -46,18 +50,18 @@ class Log:
 
     def _emit(self, level: str, message: object, args: tuple[Any, ...], fields: dict[str, Any]) -> None:
         if isinstance(message, Mapping):
-            fields = {**message, **fields}
+            fields = {**{str(key): value for key, value in message.items()}, **fields}
             text = str(fields.pop("event", ""))
         else:
             text = str(message)
         if "{" in text and (args or fields):
             try:
                 text = text.format(*args, **fields)
-            except (IndexError, KeyError, ValueError, AttributeError):
+            except (LookupError, ValueError, AttributeError, TypeError):
                 fields = {**fields, "args": args} if args else fields
-        # A field may be called `event` or `level`, as structlog's own parameters are.
-        named = {f"{key}_" if key in ("event", "level", "logger") else key: value for key, value in fields.items()}
-        getattr(structlog.get_logger(), level)(text, **named)
+        if not fields.keys().isdisjoint(TAKEN_FIELDS):
+            fields = {f"{key}_" if key in TAKEN_FIELDS else key: value for key, value in fields.items()}
+        getattr(self._logger, level)(text, **fields)
 
 
 log = Log()

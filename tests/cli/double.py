@@ -108,7 +108,7 @@ class Double:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def do_GET(self) -> None:  # noqa: N802 - the name that http.server looks for
+            def do_GET(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 double.requests.append(Request(self.command, self.path, self.headers, body))
                 replies = double._replies.get((self.command, self.path), [as_json({"detail": "not here"}, 404)])

@@ -47,3 +47,7 @@ def running_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running
         }
         yield RunningServer(process, port, environment)
         assert process.stop() == 0
+        with pytest.raises(AssertionError):  # its log is read to the end
+            process.wait_for("a line that never comes")
+        assert process.process.stderr is not None
+        process.process.stderr.close()

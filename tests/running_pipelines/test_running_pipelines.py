@@ -1,6 +1,6 @@
 """Every command and program of Hayhooks' guide "Running Pipelines" runs against this gateway, as it stands there.
 
-`snippets/` holds them word for word, one a file. Only the port is replaced; the `hayhooks` commands run as `gateway` too.
+`snippets/` holds them word for word, one a file. Only the port is replaced; `hayhooks` commands run as `gateway` too.
 """
 
 import json
@@ -43,7 +43,9 @@ CURL = {
     "12-curl-json": HAYSTACK,
     "13-curl-headers": HAYSTACK,
     "14-curl-multipart": "You asked: Summarize this document, with document.pdf (1423 bytes)",
-    "15-curl-multipart-two-files": "You asked: Compare these documents, with doc1.pdf (1373 bytes) and doc2.txt (35 bytes)",
+    "15-curl-multipart-two-files": (
+        "You asked: Compare these documents, with doc1.pdf (1373 bytes) and doc2.txt (35 bytes)"
+    ),
 }
 PROGRAMS = {
     "03-quick-requests": HAYSTACK,
@@ -78,6 +80,11 @@ def read(name: str) -> str:
     return path.read_text(encoding="utf-8")
 
 
+def printed(result: str) -> str:
+    """What `print(resp.json())` writes."""
+    return str({"result": result}) + "\n"
+
+
 def test_every_snippet_has_its_test() -> None:
     tested = {*COMMANDS, *CURL, *PROGRAMS, *FIRST_PARTS, "21-logging"}
     assert {path.stem for path in SNIPPETS.iterdir()} == tested
@@ -98,20 +105,20 @@ def test_curl_command(name: str, folder: Path, running_server: RunningServer) ->
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_program(name: str, folder: Path, running_server: RunningServer) -> None:
-    assert run([sys.executable], read(name), folder, running_server) == f"{ {'result': PROGRAMS[name]} }\n"
+    assert run([sys.executable], read(name), folder, running_server) == printed(PROGRAMS[name])
 
 
 @pytest.mark.parametrize("name", FIRST_PARTS)
 def test_program_before_its_chat_completion(name: str, folder: Path, running_server: RunningServer) -> None:
     program = read(name).partition("# Chat completion")[0] + "\n" + FIRST_PARTS[name]
-    assert run([sys.executable], program, folder, running_server) == f"{ {'result': HAYSTACK} }\n"
+    assert run([sys.executable], program, folder, running_server) == printed(HAYSTACK)
 
 
 def test_retry_gives_up_on_an_unknown_wrapper(folder: Path, running_server: RunningServer) -> None:
     program = read("18-retry").replace("my_pipeline", "no_pipeline").replace("time.sleep(2 ** attempt)", "pass")
-    printed = run([sys.executable], program, folder, running_server).splitlines()
+    lines = run([sys.executable], program, folder, running_server).splitlines()
     url = f"http://localhost:{running_server.port}/no_pipeline/run"
-    assert printed == [
+    assert lines == [
         "Attempt 1 failed, retrying...",
         "Attempt 2 failed, retrying...",
         f"Pipeline execution failed: Failed after 3 attempts: 404 Client Error:  for url: {url}",

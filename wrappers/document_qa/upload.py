@@ -9,7 +9,7 @@ from haystack.dataclasses import ByteStream
 from gateway import UploadFile
 
 PDF, MARKDOWN, TEXT = "application/pdf", "text/markdown", "text/plain"
-MIME_TYPES = {".pdf": PDF, ".md": MARKDOWN, ".markdown": MARKDOWN, ".txt": TEXT, ".text": TEXT}
+MIME_TYPES = {".pdf": PDF, ".md": MARKDOWN, ".markdown": MARKDOWN, ".txt": TEXT, ".text": TEXT, ".rst": TEXT}
 
 
 class Upload(ByteStream):
@@ -24,20 +24,32 @@ def read_uploads(files: Sequence[UploadFile]) -> list[Upload]:
     uploads = []
     for number, file in enumerate(files):
         name = file.filename or f"file {number + 1}"
-        mime_type = MIME_TYPES.get(PurePosixPath(name).suffix.lower()) or (file.content_type or "").partition(";")[0]
         data = file.file.read()
+        mime_type = _mime_type(name, file.content_type or "", data)
         if mime_type in (MARKDOWN, TEXT):
             data = _decode(data).encode()
         uploads.append(Upload(data=data, mime_type=mime_type or None, meta={"name": name, "number": number}))
     return uploads
 
 
+def _mime_type(name: str, declared: str, data: bytes) -> str:
+    """By the name's ending, because most clients declare Markdown as unknown; a name like LICENSE by what is in it."""
+    suffix = PurePosixPath(name).suffix.lower()
+    if not suffix and _is_text(data):
+        return TEXT
+    return MIME_TYPES.get(suffix) or declared.partition(";")[0].strip().lower()
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        return "\0" not in data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+
+
 def _decode(data: bytes) -> str:
     """Text in UTF-8, in UTF-16 when it begins with that byte order mark, else in Latin-1, which cannot fail."""
-    encodings = ("utf-16",) if data.startswith((BOM_UTF16_BE, BOM_UTF16_LE)) else ("utf-8-sig",)
-    for encoding in encodings:
-        try:
-            return data.decode(encoding)
-        except UnicodeDecodeError:
-            pass
-    return data.decode("latin-1")
+    try:
+        return data.decode("utf-16" if data.startswith((BOM_UTF16_BE, BOM_UTF16_LE)) else "utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
