@@ -114,6 +114,11 @@ class Process:
             assert self.process.poll() is None, self.lines
             time.sleep(0.02)
 
+    def close(self) -> None:
+        self._reader.join(START_S)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+
     def stop(self, number: int = signal.SIGTERM) -> int:
         """The exit code after a signal."""
         self.process.send_signal(number)
@@ -129,6 +134,7 @@ def spawn(*arguments: str, cwd: Path | None = None, environment: dict[str, str] 
     finally:
         process.process.kill()
         process.process.wait()
+        process.close()
 
 
 def write_wrapper(wrappers_dir: Path, name: str, source: str) -> Path:

@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from gateway.cli.environment import prepare_haystack
 from gateway.compat import hayhooks
 from gateway.deployer import Deployer
 from gateway.errors import ConfigError
@@ -51,6 +52,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 async def _load(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    prepare_haystack()
     configure_logging(level="critical")  # the reasons stand in the report
     typed = {"wrappers_dir": args.wrappers_dir, "additional_python_path": args.additional_python_path}
     settings = load_settings(

@@ -5,6 +5,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from gateway.cli.environment import prepare_haystack
+from gateway.errors import ConfigError
+from gateway.settings import Settings, load_settings
+
 ADD_HELP = False  # `-h` is the host here, as in Hayhooks
 
 
@@ -33,9 +37,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    from gateway.errors import ConfigError
-    from gateway.settings import Settings, load_settings
-
     if args.workers != 1:
         raise ConfigError("--workers: this version serves with one worker")
     if args.reload:
@@ -48,12 +49,11 @@ def main(args: argparse.Namespace) -> int:
         raise ConfigError(
             f"there is no folder {settings.wrappers_dir}: name the folder of wrappers with --wrappers-dir"
         )
-    # Haystack's lines go through our pipe, without the handler that it would put on its own loggers.
-    os.environ.setdefault("HAYSTACK_LOGGING_IGNORE_STRUCTLOG", "true")
+    prepare_haystack()
     return _serve(settings)
 
 
-def _serve(settings: Any) -> int:
+def _serve(settings: Settings) -> int:
     from gateway import server
     from gateway.app import create_app
     from gateway.telemetry.log import configure_logging

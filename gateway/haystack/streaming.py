@@ -54,7 +54,9 @@ class SyncSource:
         self._iterator: Iterator[Any] | None = None
 
     def feed(self, sink: Sink) -> None:
-        self._pipeline.run(**_keywords(self._pipeline, self._arguments, self._names, lambda _: sink.push))
+        self._pipeline.run(
+            **_keywords(self._pipeline, self._arguments, self._names, lambda _: lambda chunk: sink.push(chunk))
+        )
 
     def __iter__(self) -> Iterator[Any]:
         return _ThreadSink().read(self.feed)
@@ -77,7 +79,10 @@ class AsyncSource:
 
     async def feed(self, sink: Sink) -> None:
         def callback(component: Any) -> Callable[[Any], Any]:
-            return sink.push_async if hasattr(component, "run_async") else sink.push
+            async def push_async(chunk: Any) -> None:
+                await sink.push_async(chunk)
+
+            return push_async if hasattr(component, "run_async") else lambda chunk: sink.push(chunk)
 
         await self._pipeline.run_async(**_keywords(self._pipeline, self._arguments, self._names, callback))
 
@@ -107,7 +112,10 @@ def _choose(pipeline: Any, components: Components) -> list[str] | None:
 def _keywords(
     pipeline: Any, arguments: dict[str, Any], names: list[str] | None, callback: Callable[[Any], Callable[[Any], Any]]
 ) -> dict[str, Any]:
-    """The keyword arguments of `run` with the callback in its places; the component objects stay untouched."""
+    """The keyword arguments of `run` with the callback in its places; the component objects stay untouched.
+
+    Haystack copies its inputs deeply: a function is taken as it is, a bound method would drag its object along.
+    """
     if names is None:
         return {**arguments, _CALLBACK: callback(pipeline)}
     data: dict[str, Any] = {}

@@ -15,8 +15,6 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from gateway.run import get_run
 
 TAKEN_FIELDS = frozenset({"event", "level", "timestamp"})  # by structlog; ours get a `_` behind
-# sse-starlette logs every chunk, python-multipart every byte range and httpcore every header at DEBUG.
-QUIET_LIBRARIES = ("sse_starlette", "python_multipart", "httpcore", "hpack", "asyncio")
 
 
 class Log:
@@ -79,7 +77,8 @@ def add_run(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict
 def configure_logging(*, level: str = "info", format: str = "auto") -> None:  # noqa: A002
     """Send structlog's and the standard library's lines through one formatter to stderr. For the process's owner only.
 
-    `format`: `console`, `json`, or `auto`: console when stderr is a terminal.
+    `format`: `console`, `json`, or `auto`: console when stderr is a terminal. The standard library's loggers stay at
+    INFO or above, Haystack's at WARNING unless `level` is `debug`; a logger that sets its own level keeps it.
     """
     console = format == "console" or (format == "auto" and sys.stderr.isatty())
     shared: list[Processor] = [
@@ -105,6 +104,8 @@ def configure_logging(*, level: str = "info", format: str = "auto") -> None:  # 
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
         )
     )
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for name in QUIET_LIBRARIES:
-        logging.getLogger(name).setLevel(max(logging.INFO, logging.getLevelName(level.upper())))
+    # At DEBUG libraries log payloads: sse-starlette every chunk, openai every body. `log` has no such floor.
+    floor = max(logging.INFO, logging.getLevelName(level.upper()))
+    logging.basicConfig(level=floor, handlers=[handler], force=True)
+    if level != "debug":  # at INFO Haystack writes a line for every component of every run
+        logging.getLogger("haystack").setLevel(max(logging.WARNING, floor))
