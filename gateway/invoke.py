@@ -2,8 +2,9 @@
 
 import asyncio
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 from types import TracebackType
 from typing import Any
@@ -14,6 +15,9 @@ from gateway.run import Run
 from gateway.stream import Stream, StreamBounds, cancellation_error, find_stream, wrapper_error
 from gateway.telemetry.log import log
 from gateway.thread import ThreadPool
+
+Call = Callable[[], Any]
+Finish = Callable[[Any], Any]
 
 
 class Invoker:
@@ -49,8 +53,10 @@ class Invoker:
         if self.is_draining and not self._runs:
             self._is_idle.set()
 
-    async def invoke(self, run: Run, deployment: Deployment, method: Method, arguments: Mapping[str, Any]) -> Any:
-        """The method's value, or a `Stream` when it gives one.
+    async def invoke(
+        self, run: Run, deployment: Deployment, method: Method, arguments: Mapping[str, Any], finish: Finish
+    ) -> Any:
+        """What `finish` makes of the method's value, where the method ran; or a `Stream` when it gives one.
 
         From here on the run ends by itself: with the thread or task that works for it, or when it gets no place.
         Raises what `Limiter.acquire` raises, `DeadlineExceeded`, `CallerGone`, `Draining`, what the wrapper raises
@@ -76,22 +82,18 @@ class Invoker:
                 raise
             run.on_end(limiter.release)
             if method.is_async:
-                return await self._call_on_loop(run, method, arguments, bounds, loop)
-            return await self._call_on_thread(run, method, arguments, bounds, loop)
+                return await self._call_on_loop(run, partial(method.call, **arguments), finish, bounds)
+            return await self._call_on_thread(run, partial(method.call, **arguments), finish, bounds)
 
-    async def _call_on_loop(
-        self,
-        run: Run,
-        method: Method,
-        arguments: Mapping[str, Any],
-        bounds: StreamBounds,
-        loop: asyncio.AbstractEventLoop,
-    ) -> Any:
+    async def _call_on_loop(self, run: Run, call: Call, finish: Finish, bounds: StreamBounds) -> Any:
+        loop = asyncio.get_running_loop()
         try:
-            result = method.call(**arguments)
+            result = call()
             if inspect.isawaitable(result):
                 result = await result
             found = find_stream(result)
+            if found is None:
+                result = finish(result)
         except asyncio.CancelledError:
             run.end()
             raise
@@ -110,19 +112,11 @@ class Invoker:
             self._pool.start(lambda: self._produce_and_end(stream, source, loop))
         return stream
 
-    async def _call_on_thread(
-        self,
-        run: Run,
-        method: Method,
-        arguments: Mapping[str, Any],
-        bounds: StreamBounds,
-        loop: asyncio.AbstractEventLoop,
-    ) -> Any:
+    async def _call_on_thread(self, run: Run, call: Call, finish: Finish, bounds: StreamBounds) -> Any:
+        loop = asyncio.get_running_loop()
         outcome: asyncio.Future[Any] = loop.create_future()
 
-        def settle(result: Any, error: BaseException | None, *, is_over: bool = True) -> None:
-            if is_over:
-                run.end()
+        def settle(result: Any, error: BaseException | None) -> None:
             if outcome.done():  # the caller has left
                 return
             if error is None:
@@ -130,24 +124,29 @@ class Invoker:
             else:
                 outcome.set_exception(error)
 
+        def end(result: Any, error: BaseException | None) -> None:
+            run.end()
+            settle(result, error)
+
         def work() -> None:
             try:
                 run.raise_if_cancelled()
-                result = method.call(**arguments)
+                result = call()
                 found = find_stream(result)
+                if found is None:
+                    result = finish(result)
             except BaseException as error:
-                _call_loop(loop, settle, None, wrapper_error(run, error))
+                _call_loop(loop, end, None, wrapper_error(run, error))
                 return
             if found is None:
-                _call_loop(loop, settle, result, None)
+                _call_loop(loop, end, result, None)
                 return
             source, is_async, is_events = found
             stream = Stream(run, bounds, loop, is_events=is_events)
+            _call_loop(loop, settle, stream, None)
             if is_async:
                 _call_loop(loop, self._produce_in_task, stream, source, loop)
-                _call_loop(loop, lambda: settle(stream, None, is_over=False))
             else:
-                _call_loop(loop, lambda: settle(stream, None, is_over=False))
                 self._produce_and_end(stream, source, loop)
 
         self._pool.start(work)

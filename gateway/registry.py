@@ -86,13 +86,18 @@ class Registry:
         merged = {**self.snapshot, **{entry.name: entry for entry in entries}}
         self.snapshot = MappingProxyType(dict(sorted(merged.items())))
 
-    def get(self, name: str) -> Deployment:
-        """Raises `WrapperNotFound` (404, with the nearest name), `WrapperLoading` or `WrapperFailed` (503)."""
+    def find(self, name: str) -> Entry:
+        """Raises `WrapperNotFound` (404), with the nearest name."""
         entry = self.snapshot.get(name)
         if entry is None:
             near = get_close_matches(name[:64], self.snapshot, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise WrapperNotFound(f"there is no wrapper {name[:64]!r}{hint}")
+        return entry
+
+    def get(self, name: str) -> Deployment:
+        """What serves under this name. Raises `WrapperNotFound` (404), `WrapperLoading` or `WrapperFailed` (503)."""
+        entry = self.find(name)
         if entry.deployment is not None:
             return entry.deployment
         if entry.failure is None:

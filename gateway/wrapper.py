@@ -1,7 +1,7 @@
 """What a wrapper's author subclasses and sees."""
 
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 
@@ -12,6 +12,7 @@ class Limits:
     `max_concurrency`: runs at once. `max_queue`: runs that wait for a place; one more is refused with 429.
     `queue_timeout_s`: how long one waits. `timeout_s`: from the call to the last byte.
     `first_chunk_timeout_s`, `idle_chunk_timeout_s`: how long a stream may be silent at its start and later on.
+    Raises ValueError for a bound that is not positive; `max_queue` may be 0.
     """
 
     max_concurrency: int | None = None
@@ -20,6 +21,12 @@ class Limits:
     timeout_s: float | None = None
     first_chunk_timeout_s: float | None = None
     idle_chunk_timeout_s: float | None = None
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is not None and (value < 0 or (value == 0 and field.name != "max_queue")):
+                raise ValueError(f"Limits: {field.name} = {value!r} must be greater than 0")
 
 
 class BasePipelineWrapper:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-WAIT_S = 20.0
+WAIT_S = 10.0
 
 
 class Probe:

@@ -88,6 +88,8 @@ class Client:
         reply comes or its status is not 2xx.
         """
         with requests.Session() as session:
+            # closed with its reply: a session's pool closes its connections only when the garbage collector finds it
+            session.headers["Connection"] = "close"
             session.headers["Accept-Encoding"] = "identity"  # bytes as they were sent, when they were sent
             session.headers.update(
                 {name: value.encode("utf-8", "surrogateescape") for name, value in self.headers.items()}

@@ -1,7 +1,7 @@
 """Errors into bodies: the only place."""
 
 import traceback
-from http import HTTPStatus
+from http.client import responses
 from secrets import token_hex
 from typing import Any
 
@@ -60,7 +60,8 @@ class ProblemRenderer:
 
 
 def _from_http(error: HTTPException) -> GatewayError:
-    known = GatewayError(str(error.detail))
-    known.code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_").replace("-", "_")
+    detail: Any = error.detail  # FastAPI's may be any JSON
+    known = GatewayError(detail if isinstance(detail, str) else encode_json(detail).decode())
+    known.code = responses.get(error.status_code, "http error").lower().replace(" ", "_").replace("-", "_")
     known.type = "server_error" if error.status_code >= 500 else "invalid_request_error"
     return known

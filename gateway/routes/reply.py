@@ -26,12 +26,15 @@ class ReplyMaker:
         self._settings = settings
         self._problems = problems
 
-    async def make(self, outcome: Any) -> Response:
+    @staticmethod
+    def encode(value: Any) -> Response:
+        """A whole reply; a wrapper's own `Response` passes."""
+        return value if isinstance(value, Response) else Response(encode_result(value), media_type="application/json")
+
+    async def make(self, outcome: Response | Stream) -> Response:
         """A stream's first batch is awaited, so that an early failure has its status. Raises that failure."""
         if isinstance(outcome, Response):
             return outcome
-        if not isinstance(outcome, Stream):
-            return Response(encode_result(outcome), media_type="application/json")
         await outcome.wait_for_first(self._settings.first_byte_wait_s)
         if outcome.is_events:
             return _EventResponse(

@@ -36,7 +36,7 @@ class RunEndpoint:
             run.end()
             raise
         async with Disconnect(receive, run) as disconnect:
-            outcome = await self._invoker.invoke(run, deployment, method, arguments)
+            outcome = await self._invoker.invoke(run, deployment, method, arguments, self._replies.encode)
             response = await self._replies.make(outcome)
             await response(scope, disconnect.receive, send)
 

@@ -7,7 +7,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from gateway.deployer import Deployer
-from gateway.errors import WrapperNotFound
 from gateway.invoke import Invoker
 from gateway.registry import Entry, Registry
 from gateway.version import __version__
@@ -50,10 +49,7 @@ class StatusEndpoints:
 
     async def one(self, request: Request) -> Response:
         name = request.path_params["name"]
-        entry = self._registry.snapshot.get(name)
-        if entry is None:
-            raise WrapperNotFound(f"there is no wrapper {name[:64]!r}")
-        return JSONResponse({"status": "Up!", "pipeline": name, **_describe(entry)})
+        return JSONResponse({"status": "Up!", "pipeline": name, **_describe(self._registry.find(name))})
 
 
 def _describe(entry: Entry) -> dict[str, Any]:

@@ -1,7 +1,10 @@
 """A stand-in for the server: says what a test tells it to, and keeps what it was sent."""
 
 import json
+import socket
+import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -102,6 +105,7 @@ class Double:
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
+        self._connections: list[socket.socket] = []
         self._replies: dict[tuple[str, str], list[Callable[[Any], None]]] = {}
         double = self
 
@@ -120,7 +124,16 @@ class Double:
             def log_message(self, *args: Any) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+            def setup(self) -> None:
+                super().setup()
+                double._connections.append(self.connection)
+
+        class Server(ThreadingHTTPServer):
+            def handle_error(self, request: Any, client_address: Any) -> None:
+                if not isinstance(sys.exception(), ConnectionError):  # a client may leave when it likes
+                    super().handle_error(request, client_address)
+
+        self._server = Server(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = False  # so that close() waits for every one
         self._thread = Thread(target=self._server.serve_forever, args=(0.01,))
         self._thread.start()
@@ -138,4 +151,7 @@ class Double:
     def close(self) -> None:
         self._server.shutdown()
         self._thread.join()
+        for connection in self._connections:
+            with suppress(OSError):  # closed already
+                connection.shutdown(socket.SHUT_RDWR)
         self._server.server_close()
