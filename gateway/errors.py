@@ -16,11 +16,11 @@ GatewayError                      500
 ├── Overloaded                    429  queue_full
 ├── CallerGone                    499  nobody is left to read this
 ├── WrapperRaised                 500  wrapper_error, with `error_id`
-├── Unavailable                   503
-│   ├── WrapperLoading            503
-│   ├── WrapperFailed             503
-│   ├── QueueTimeout              503
-│   └── Draining                  503
+├── WrapperFailed                 503  wrapper_failed
+├── Unavailable                   503, with `Retry-After`
+│   ├── WrapperLoading            503  wrapper_loading
+│   ├── QueueTimeout              503  queue_timeout
+│   └── Draining                  503  draining
 └── DeadlineExceeded              504
 
 `status` is the HTTP status, `code` a stable word for programs, `type` one of OpenAI's error types.
@@ -153,7 +153,10 @@ class WrapperLoading(Unavailable):
     code = "wrapper_loading"
 
 
-class WrapperFailed(Unavailable):
+class WrapperFailed(GatewayError):
+    """No `Retry-After`: it stays so until somebody mends the wrapper."""
+
+    status = 503
     code = "wrapper_failed"
 
 

@@ -94,11 +94,10 @@ class Invoker:
             found = find_stream(result)
             if found is None:
                 result = finish(result)
-        except asyncio.CancelledError:
-            run.end()
-            raise
         except BaseException as error:
             run.end()
+            if isinstance(error, asyncio.CancelledError) and (task := asyncio.current_task()) and task.cancelling():
+                raise
             failure = wrapper_error(run, error)
             raise failure from failure.__cause__
         if found is None:

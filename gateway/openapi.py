@@ -42,83 +42,74 @@ ERRORS = {  # status → (component, description, whether `Retry-After` comes wi
 SUCCESS = {
     "json": "The result.",
     "text": "The text as it is made. When the run fails on its way the connection ends before the reply does.",
-    "events": "One event for each chunk. When the run fails on its way, the last event is `error`, its data an `Error`.",
+    "events": "An event for each chunk. When the run fails on its way, the last event is `error`, its data an `Error`.",
     "response": "The wrapper's own reply, which may have another status.",
 }
 
-ERROR_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "required": ["error", "detail"],
-    "properties": {
-        "error": {
-            "type": "object",
-            "required": ["type", "message", "code"],
-            "properties": {
-                "type": {"type": "string"},
-                "message": {"type": "string", "description": "One sentence: what went wrong, and where."},
-                "code": {"type": "string", "description": "A stable word for programs."},
-                "details": {
-                    "type": "array",
-                    "items": {
-                        "type": "object",
-                        "required": ["loc", "message", "type"],
-                        "properties": {
-                            "loc": {"type": "string", "examples": ["body.top_k"]},
-                            "message": {"type": "string"},
-                            "type": {"type": "string"},
-                        },
-                    },
-                },
-                "error_id": {"type": "string", "description": "Under this id the log says more."},
+
+def _object(required: Schema, optional: Schema | None = None) -> dict[str, Any]:
+    return {"type": "object", "required": list(required), "properties": {**required, **(optional or {})}}
+
+
+TEXT = {"type": "string"}
+TEXTS = {"type": "array", "items": TEXT}
+SCHEMA = {"type": "object", "description": "JSON Schema."}
+FAULT = _object({"loc": {**TEXT, "examples": ["body.top_k"]}, "message": TEXT, "type": TEXT})
+ERROR = _object(
+    {
+        "error": _object(
+            {
+                "type": TEXT,
+                "message": {**TEXT, "description": "One sentence: what went wrong, and where."},
+                "code": {**TEXT, "description": "A stable word for programs."},
             },
-        },
-        "detail": {"type": "string", "description": "The message again."},
-    },
-}
-WRAPPER_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "description": "A wrapper that was found. What follows `reason` is there while it serves.",
-    "required": ["state", "reason"],
-    "properties": {
+            {
+                "details": {"type": "array", "items": FAULT},
+                "error_id": {**TEXT, "description": "Under this id the log says more."},
+            },
+        ),
+        "detail": {**TEXT, "description": "The message again."},
+    }
+)
+WRAPPER = _object(
+    {
         "state": {"enum": list(get_args(State))},
-        "reason": {"type": ["string", "null"], "description": "Why it failed to load."},
-        "generation": {"type": "integer", "description": "Counts its deploys."},
+        "reason": {"type": ["string", "null"], "description": "Of its failure."},
+    },
+    {
+        "generation": {"type": "integer", "description": "Counts its deploys; this and the rest while it serves."},
         "loaded_at": {"type": "number", "description": "Unix time in seconds."},
-        "methods": {"type": "array", "items": {"type": "string"}},
+        "methods": TEXTS,
         "limits": {"type": "object", "properties": {one.name: {"type": ["number", "null"]} for one in fields(Limits)}},
         "in_flight": {"type": "integer"},
         "queued": {"type": "integer"},
     },
-}
-STATUS_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "required": ["status", "pipelines", "version", "ready", "wrappers"],
-    "properties": {
+)
+STATUS = _object(
+    {
         "status": {"const": "Up!"},
-        "pipelines": {"type": "array", "items": {"type": "string"}, "description": "Those that serve."},
-        "version": {"type": "string"},
+        "pipelines": {**TEXTS, "description": "Those that serve."},
+        "version": TEXT,
         "ready": {"type": "boolean"},
         "wrappers": {"type": "object", "additionalProperties": {"$ref": "#/components/schemas/Wrapper"}},
-    },
-}
-SCHEMA_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "required": ["name", "description", "arguments", "files", "media_type", "result"],
-    "properties": {
-        "name": {"type": "string"},
-        "description": {"type": "string"},
-        "arguments": {"type": "object", "description": "JSON Schema of the arguments that are not files."},
-        "files": {"type": "array", "items": {"type": "string"}, "description": "The arguments that are files."},
-        "media_type": {"type": "string", "description": "Of the reply."},
-        "result": {"type": "object", "description": "JSON Schema of `result`."},
-    },
+    }
+)
+CONTRACT = _object(
+    {"name": TEXT, "description": TEXT, "arguments": SCHEMA, "files": TEXTS, "media_type": TEXT, "result": SCHEMA}
+)
+NAME = {"name": "name", "in": "path", "required": True, "schema": {**TEXT, "pattern": NAME_PATTERN}}
+REQUEST_ID = {
+    "name": "X-Request-ID",
+    "in": "header",
+    "description": "Names the request in the log and in its reply; the gateway makes one where none comes.",
+    "schema": {**TEXT, "pattern": "^[!-~]{1,128}$"},
 }
 
 
 def describe(deployments: Iterable[Deployment], *, root_path: str = "") -> dict[str, Any]:
     """The document for what serves now. `root_path`: the prefix under which clients reach the server."""
     paths: dict[str, Any] = {}
-    schemas: dict[str, Any] = {"Error": ERROR_SCHEMA, "Status": STATUS_SCHEMA, "Wrapper": WRAPPER_SCHEMA}
+    schemas: dict[str, Any] = {"Error": ERROR, "Status": STATUS, "Wrapper": WRAPPER}
     for deployment in sorted(deployments, key=lambda deployment: deployment.name):
         method = deployment.methods.get("run_api")
         if method is not None and method.signature is not None:
@@ -127,31 +118,17 @@ def describe(deployments: Iterable[Deployment], *, root_path: str = "") -> dict[
         "openapi": "3.1.0",
         "info": {"title": "Haystack Gateway", "version": __version__, "description": ABOUT},
         "servers": [{"url": f"/{root_path.strip('/')}"}],
-        "tags": [
-            {"name": "wrappers", "description": "What is deployed now."},
-            {"name": "gateway", "description": "The gateway itself."},
-        ],
+        "tags": [{"name": "wrappers"}, {"name": "gateway"}],
         "paths": {**paths, **_gateway_paths()},
         "components": {
             "schemas": schemas,
-            "responses": {component: _error(text, is_later) for component, text, is_later in ERRORS.values()},
-            "parameters": {
-                "Name": {
-                    "name": "name",
-                    "in": "path",
-                    "required": True,
-                    "description": "The wrapper's name.",
-                    "schema": {"type": "string", "pattern": NAME_PATTERN},
-                },
-                "RequestID": {
-                    "name": "X-Request-ID",
-                    "in": "header",
-                    "description": "Names the request in the log and the reply; without one the gateway makes it.",
-                    "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
-                },
+            "responses": {
+                component: _reply(text, {"$ref": "#/components/schemas/Error"}, is_later=is_later)
+                for component, text, is_later in ERRORS.values()
             },
+            "parameters": {"Name": NAME, "RequestID": REQUEST_ID},
             "headers": {
-                "RequestID": {"description": "Names the request in the log.", "schema": {"type": "string"}},
+                "RequestID": {"description": "Names the request in the log.", "schema": TEXT},
                 "RetryAfter": {"description": "Seconds to wait.", "schema": {"type": "integer"}},
             },
         },
@@ -159,58 +136,39 @@ def describe(deployments: Iterable[Deployment], *, root_path: str = "") -> dict[
 
 
 def _gateway_paths() -> dict[str, Any]:
-    wrapper = {"$ref": "#/components/schemas/Wrapper"}
-    own = {"type": "object", "required": ["status", "pipeline"], "properties": {"pipeline": {"type": "string"}}}
+    status = {"$ref": "#/components/schemas/Status"}
+    wrapper = [_object({"status": {"const": "Up!"}, "pipeline": TEXT}), {"$ref": "#/components/schemas/Wrapper"}]
     later = _reply("Not yet, or no longer: it loads, or it drains.", _state("loading", "draining"), is_later=True)
-    name = ["Name"]
+    ready = "Whether every wrapper serves or has failed, and the server stays."
+    document = {"type": "object"}
+    named = {"parameters": [{"$ref": "#/components/parameters/Name"}]}
+    contract = _get("get_schema", "What a wrapper takes and gives.", CONTRACT, JSON, **_errors(("404", "503")))
+    one = _get("get_wrapper_status", "One wrapper.", {"allOf": wrapper}, JSON, **_errors(("404",)))
     return {
-        "/{name}/schema": _get(
-            "get_schema", "What a wrapper takes and gives, as JSON Schema.", SCHEMA_SCHEMA, name, "404", "503"
-        ),
-        "/status": _get("get_status", "Every wrapper that was found.", {"$ref": "#/components/schemas/Status"}),
-        "/status/{name}": _get("get_wrapper_status", "One wrapper.", {"allOf": [own, wrapper]}, name, "404"),
+        "/{name}/schema": {**named, **contract},
+        "/status": _get("get_status", "Every wrapper that was found.", status),
+        "/status/{name}": {**named, **one},
         "/livez": _get("get_liveness", "Answers while the process lives.", _state("alive")),
-        "/readyz": _get(
-            "get_readiness", "Whether every wrapper serves or has failed, and the server stays.", _state("ready"),
-            replies={"503": later},
-        ),
-        "/openapi.json": _get("get_openapi_json", "This document.", {"type": "object"}),
-        "/openapi.yaml": _get("get_openapi_yaml", "This document.", {"type": "object"}, media_type="application/yaml"),
-        "/docs": _get("get_docs", "This document to read and try.", {"type": "string"}, media_type="text/html"),
-    }  # fmt: skip
-
-
-def _get(
-    operation_id: str,
-    summary: str,
-    schema: Schema,
-    parameters: Iterable[str] = (),
-    *errors: str,
-    media_type: str = JSON,
-    replies: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    references = [{"$ref": f"#/components/parameters/{name}"} for name in parameters]
-    return {
-        "operationId": operation_id,
-        "tags": ["gateway"],
-        "summary": summary,
-        **({"parameters": references} if references else {}),
-        "responses": {"200": _reply("OK", schema, media_type), **(replies or {}), **_errors(errors)},
+        "/readyz": _get("get_readiness", ready, _state("ready"), JSON, **{"503": later}),
+        "/openapi.json": _get("get_openapi_json", "This document.", document),
+        "/openapi.yaml": _get("get_openapi_yaml", "This document.", document, "application/yaml"),
+        "/docs": _get("get_docs", "This document, to read and to try.", TEXT, "text/html"),
     }
 
 
+def _get(operation_id: str, summary: str, schema: Schema, media_type: str = JSON, **others: Any) -> dict[str, Any]:
+    responses = {"200": _reply("OK", schema, media_type), **others}
+    return {"get": {"operationId": operation_id, "tags": ["gateway"], "summary": summary, "responses": responses}}
+
+
 def _state(*states: str) -> dict[str, Any]:
-    return {"type": "object", "required": ["status"], "properties": {"status": {"enum": list(states)}}}
+    return _object({"status": {"enum": list(states)}})
 
 
 def _reply(text: str, schema: Schema, media_type: str = JSON, *, is_later: bool = False) -> dict[str, Any]:
     names = {"X-Request-ID": "RequestID", **({"Retry-After": "RetryAfter"} if is_later else {})}
     headers = {name: {"$ref": f"#/components/headers/{component}"} for name, component in names.items()}
     return {"description": text, "headers": headers, "content": {media_type: {"schema": schema} if schema else {}}}
-
-
-def _error(text: str, is_later: bool) -> dict[str, Any]:
-    return _reply(text, {"$ref": "#/components/schemas/Error"}, is_later=is_later)
 
 
 def _errors(statuses: Iterable[str]) -> dict[str, Any]:
@@ -222,12 +180,13 @@ def _run_operation(name: str, signature: Signature, schemas: dict[str, Any]) -> 
     arguments = _hoist(f"{name}.", signature.schema, schemas)
     result = _hoist(f"{name}.result.", signature.result_schema, schemas)
     if signature.result_kind == "json":
-        result = {"type": "object", "required": ["result"], "properties": {"result": result}}
+        result = _object({"result": result})
     elif signature.media_type.startswith("text/"):
-        result = {"type": "string"}
+        result = TEXT
     component = f"{name}.run.arguments"  # a model's key has one dot, or `result` between its two
     schemas[component] = arguments
-    shown = [{"example": value} for value in islice(_fitting(signature.schema, _definitions(signature.schema)), 1)]
+    examples = _fitting(signature.schema, signature.schema.get("$defs", {}))
+    shown = next(({"example": value} for value in examples), {})
     return {
         "operationId": f"run_{name}",
         "tags": ["wrappers"],
@@ -237,7 +196,7 @@ def _run_operation(name: str, signature: Signature, schemas: dict[str, Any]) -> 
         "requestBody": {
             "required": True,
             "content": {
-                media_type: {"schema": schema, **(shown[0] if shown else {})}
+                media_type: {"schema": schema, **shown}
                 for media_type, schema in _bodies(component, arguments, signature.files).items()
             },
         },
@@ -267,23 +226,11 @@ def _file_schema(is_list: bool, description: str) -> dict[str, Any]:
     return {**schema, "description": description} if description else schema
 
 
-def _definitions(schema: Schema) -> Schema:
-    definitions: Schema = schema.get("$defs", {})
-    return definitions
-
-
-Move = Callable[[Any], Any]
-INSIDE: Mapping[str, Callable[[Any, Move], Any]] = {  # the keywords that hold schemas
-    **dict.fromkeys(
-        ("additionalProperties", "contains", "contentSchema", "if", "then", "else"), lambda v, move: move(v)
-    ),
-    **dict.fromkeys(("items", "not", "propertyNames", "unevaluatedItems"), lambda value, move: move(value)),
-    **dict.fromkeys(("allOf", "anyOf", "oneOf", "prefixItems"), lambda value, move: [move(item) for item in value]),
-    **dict.fromkeys(
-        ("dependentSchemas", "patternProperties", "properties"),
-        lambda value, move: {name: move(item) for name, item in value.items()},
-    ),
-}
+HOLD_SCHEMAS = frozenset(
+    {"additionalProperties", "allOf", "anyOf", "contains", "contentSchema", "else", "if", "items", "not", "oneOf"}
+    | {"prefixItems", "propertyNames", "then", "unevaluatedItems", "unevaluatedProperties"}
+)
+NAME_SCHEMAS = frozenset({"dependentSchemas", "patternProperties", "properties"})
 
 
 def _hoist(prefix: str, schema: Schema, schemas: dict[str, Any]) -> dict[str, Any]:
@@ -291,16 +238,19 @@ def _hoist(prefix: str, schema: Schema, schemas: dict[str, Any]) -> dict[str, An
 
     Walks from keyword to keyword: a property may be called `$ref`, and a default may hold anything.
     """
-    definitions = _definitions(schema)
+    definitions: Schema = schema.get("$defs", {})
 
     def point(reference: str) -> str:
         return f"#/components/schemas/{prefix}{reference.removeprefix(DEFINITIONS)}"
 
     def move(node: Any) -> Any:
+        if isinstance(node, list):
+            return [move(item) for item in node]
         if not isinstance(node, Mapping):
             return node
-        shown = [(key, value) for key, value in node.items() if _is_shown(key, node, definitions)]
-        moved = {key: INSIDE[key](value, move) if key in INSIDE else value for key, value in shown}
+        moved: dict[str, Any] = {key: node[key] for key in node if _is_shown(key, node, definitions)}
+        moved |= {key: move(node[key]) for key in node.keys() & HOLD_SCHEMAS}
+        moved |= {key: {name: move(node[key][name]) for name in node[key]} for key in node.keys() & NAME_SCHEMAS}
         if "$ref" in moved:
             moved["$ref"] = point(moved["$ref"])
         if "discriminator" in moved:
@@ -315,7 +265,7 @@ def _hoist(prefix: str, schema: Schema, schemas: dict[str, Any]) -> dict[str, An
 
 
 def _is_shown(key: str, node: Schema, definitions: Schema) -> bool:
-    if key in INSIDE:
+    if key in HOLD_SCHEMAS or key in NAME_SCHEMAS:
         return True
     if key == "discriminator":  # that of a union in a union maps to schemas, which OpenAPI does not know
         return all(isinstance(target, str) for target in node[key].get("mapping", {0: 0}).values())
@@ -334,8 +284,15 @@ def _is_json(value: Any) -> bool:
 
 
 Fits = Callable[[Any, Any], bool]
-TYPES: Mapping[str, Any] = {"null": NoneType, "integer": int, "number": (int, float), "string": str}
-HOLDERS: Mapping[str, type] = {"array": list, "object": dict}
+KIND = {
+    NoneType: "null",
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    str: "string",
+    list: "array",
+    dict: "object",
+}
 CHECKS: Mapping[str, Callable[[Any, Any, Fits], bool]] = {
     "type": lambda kinds, value, _: any(_is_a(kind, value) for kind in ([kinds] if isinstance(kinds, str) else kinds)),
     "const": lambda const, value, _: bool(value == const),
@@ -360,9 +317,8 @@ CHECKS: Mapping[str, Callable[[Any, Any, Fits], bool]] = {
 
 
 def _is_a(kind: str, value: Any) -> bool:
-    if isinstance(value, bool):
-        return kind == "boolean"
-    return kind in TYPES and isinstance(value, TYPES[kind])
+    found = KIND.get(type(value))
+    return found == kind or (found, kind) == ("integer", "number")
 
 
 def _admits(schema: Any, value: Any, definitions: Schema) -> bool:
@@ -386,19 +342,13 @@ def _resolve(schema: Schema, definitions: Schema) -> Schema:
 MAX_DEPTH = 8
 EXAMPLES = {
     None: "text",
-    "binary": "text",
     "date": "2026-01-31",
     "date-time": "2026-01-31T12:00:00Z",
     "duration": "PT1H",
     "email": "name@example.com",
-    "ipv4": "192.0.2.1",
-    "ipv6": "2001:db8::1",
-    "password": "text",
-    "path": "text",
     "time": "12:00:00Z",
     "uri": "https://example.com/",
     "uuid": "00000000-0000-4000-8000-000000000000",
-    "uuid4": "00000000-0000-4000-8000-000000000000",
 }
 
 
@@ -428,9 +378,9 @@ def _of_type(schema: Schema, definitions: Schema, depth: int) -> Iterator[Any]:
         return list(islice(_fitting(inner, definitions, depth), 1))
 
     kind = schema["type"]
-    if kind == "string" and not schema.keys() & {"pattern", "contentMediaType", "contentEncoding"}:
-        text = EXAMPLES.get(schema.get("format"), "")
-        yield from [text.ljust(schema.get("minLength", 0), "x")[: schema.get("maxLength")]] if text else []
+    if kind == "string" and schema.get("format") in EXAMPLES and not schema.keys() & {"pattern", "contentMediaType"}:
+        text = EXAMPLES[schema.get("format")]
+        yield text.ljust(schema.get("minLength", 0), "x")[: schema.get("maxLength")]
     elif kind in ("integer", "number"):
         low = schema.get("minimum", schema.get("exclusiveMinimum", 0))
         high = schema.get("maximum", schema.get("exclusiveMaximum", low + 2))

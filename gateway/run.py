@@ -71,20 +71,20 @@ class Run:
         """Mark the run and call what waits on it. On the event loop's thread only; the first cause stands."""
         if self.cause is None:
             self.cause = cause
-            self._call_back()
+            while self._cancel_callbacks:
+                try:
+                    callback = self._cancel_callbacks.popleft()
+                except IndexError:  # `on_cancel` on a thread has taken its own back
+                    break
+                callback()
 
     def on_cancel(self, callback: Callable[[], object]) -> None:
         """Call back when the run is cancelled: at once when it already is. From any thread."""
         self._cancel_callbacks.append(callback)
         if self.cause is not None:
-            self._call_back()
-
-    def _call_back(self) -> None:
-        # One by one: `cancel` on the loop and `on_cancel` on a thread may both be here.
-        while self._cancel_callbacks:
             try:
-                callback = self._cancel_callbacks.popleft()
-            except IndexError:
+                self._cancel_callbacks.remove(callback)
+            except (ValueError, IndexError):  # `cancel` on the loop has taken it
                 return
             callback()
 

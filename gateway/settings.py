@@ -41,7 +41,7 @@ class Settings(BaseModel):
     )
     max_queue: int = Field(256, ge=0, description="runs of a wrapper that wait for a place")
     queue_timeout_s: float = Field(30, gt=0, description="longest wait for a place")
-    timeout_s: float | None = Field(None, gt=0, description="longest run, to the last byte")
+    timeout_s: float | None = Field(None, gt=0, description="longest run, until the wrapper is through")
     first_chunk_timeout_s: float | None = Field(None, gt=0, description="longest silence before a stream's first chunk")
     idle_chunk_timeout_s: float | None = Field(None, gt=0, description="longest silence inside a stream")
 

@@ -23,7 +23,7 @@ from starlette.datastructures import Headers, UploadFile
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
-from gateway.errors import InvalidArguments, InvalidJSON, SignatureError
+from gateway.errors import InvalidArguments, InvalidJSON, SignatureError, WrapperRaised
 from gateway.wrapper import SSEStream
 
 ResultKind = Literal["json", "text", "events", "response"]
@@ -69,10 +69,11 @@ class FormField:
 class Signature:
     """What a run method takes and gives.
 
-    `schema`: JSON Schema (2020-12) of the arguments that are not files, an object. `result_schema`: of the value
+    `owner`: the wrapper's name. `schema`: JSON Schema (2020-12) of the arguments that are not files, an object. `result_schema`: of the value
     under `result`, `{}` when unknown. `media_type`: of the reply.
     """
 
+    owner: str
     adapter: TypeAdapter[dict[str, Any]]
     fields: Mapping[str, FormField]
     files: Mapping[str, FileParameter]
@@ -84,12 +85,18 @@ class Signature:
     summary: str
     description: str
 
+    @property
+    def is_body_required(self) -> bool:
+        return bool(self.schema.get("required")) or any(file.is_required for file in self.files.values())
+
     def validate_json(self, body: bytes) -> dict[str, Any]:
-        """The arguments in a JSON body. Raises `InvalidJSON` (400) or `InvalidArguments` (422)."""
-        try:
-            arguments = self.adapter.validate_json(body)
-        except ValidationError as error:
-            raise _explain(error) from None
+        """The arguments in a JSON body; no body is an empty object when nothing is required.
+
+        Raises `InvalidJSON` (400) or `InvalidArguments` (422).
+        """
+        if not body and self.is_body_required:
+            raise InvalidJSON("the body is empty: send a JSON object with the arguments as its fields")
+        arguments = self._validate(body or b"{}")
         if self.files:
             for name, parameter in self.files.items():
                 if arguments.pop(name, None):
@@ -108,19 +115,25 @@ class Signature:
         for name, parameter in self.files.items():
             given, text = uploads.get(name, ()), values.pop(name, None)
             if text:
-                raise _refuse(name, "a file was expected, not text: curl -F 'name=@path'", "file_type")
+                raise _refuse(name, f"a file was expected, not text: curl -F '{name}=@path'", "file_type")
             if len(given) > 1 and not parameter.is_list:
                 raise _refuse(name, f"one file was expected, {len(given)} came", "too_many_files")
             if given:
                 files[name] = list(given) if parameter.is_list else given[0]
             elif parameter.is_required:
                 raise _refuse(name, "Field required", "missing")
-        for name in uploads.keys() & self.fields.keys():
-            raise _refuse(name, "a value was expected, not a file", "unexpected_file")
+        for name in uploads.keys() - self.files.keys():
+            takes = f"files go into {', '.join(self.files)}" if self.files else "this wrapper takes no files"
+            raise _refuse(name, f"no file was expected here: {takes}", "unexpected_file")
+        return {**self._validate(to_json(values)), **files}
+
+    def _validate(self, body: bytes) -> dict[str, Any]:
         try:
-            return {**self.adapter.validate_json(to_json(values)), **files}
+            return self.adapter.validate_json(body)
         except ValidationError as error:
             raise _explain(error) from None
+        except BaseException as error:  # out of a validator of the wrapper's own: it must not end the server
+            raise WrapperRaised(f"wrapper {self.owner} failed") from error
 
 
 def read_signature(owner: str, function: Callable[..., Any]) -> Signature:
@@ -152,6 +165,7 @@ def read_signature(owner: str, function: Callable[..., Any]) -> Signature:
     adapter, schema = _build(where, owner, hints, files)
     kind, media_type, result_schema = _read_result(function, signature.return_annotation)
     return Signature(
+        owner=owner,
         adapter=adapter,
         fields={name: _form_field(schema["properties"][name], schema.get("$defs", {})) for name in hints},
         files=files,

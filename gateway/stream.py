@@ -75,9 +75,8 @@ class Stream:
         self._silence: asyncio.TimerHandle | None = None
         self._reader: asyncio.Future[None] | None = None
         self._is_waking = False
-        self._blocked_thread: threading.Event | None = None
-        self._blocked_task: asyncio.Future[None] | None = None
-        run.on_cancel(self._on_cancel)
+        self._blocked: deque[Callable[[], object]] = deque()
+        run.on_cancel(self._wake_all)
 
     # The reader's side: the event loop.
 
@@ -132,15 +131,13 @@ class Stream:
             self._silence.cancel()
         self._silence = None if timeout_s is None else self._loop.call_later(timeout_s, self.run.cancel, "timeout")
 
-    def _on_cancel(self) -> None:
+    def _wake_all(self) -> None:
         self._wake_reader()
         self._make_room()
 
     def _make_room(self) -> None:
-        if self._blocked_thread is not None:
-            self._blocked_thread.set()
-        if self._blocked_task is not None and not self._blocked_task.done():
-            self._blocked_task.set_result(None)
+        while self._blocked:
+            self._blocked.popleft()()
 
     def _wake_reader(self) -> None:
         self._is_waking = False
@@ -148,18 +145,21 @@ class Stream:
         if reader is not None and not reader.done():
             reader.set_result(None)
 
-    # The producer's side.
+    # The producer's side. A pipeline may push from several of its threads at once.
 
     @property
     def _is_full(self) -> bool:
         return len(self._chunks) >= self._bounds.chunks or self._bytes_in - self._bytes_out >= self._bounds.bytes
+
+    @property
+    def _is_over(self) -> bool:
+        return self._is_ended or self.run.is_cancelled
 
     def push(self, chunk: Any) -> None:
         """From a thread: append, waiting while the buffer is full. Raises `RunCancelled`.
 
         On the event loop itself it must not wait: past the bound it cancels the run instead.
         """
-        self.run.raise_if_cancelled()
         self._append(chunk)
         if asyncio._get_running_loop() is self._loop:
             self._wake_reader()
@@ -169,30 +169,32 @@ class Stream:
             if self._reader is not None and not self._is_waking:
                 self._is_waking = True
                 self._call_loop(self._wake_reader)
-            if self._is_full:
-                self._wait_for_room()
-        self.run.raise_if_cancelled()
+            while self._is_full and not self._is_over:
+                room = threading.Event()
+                self._blocked.append(room.set)
+                if self._is_full and not self._is_over:  # else it was made before this could be seen to wait
+                    room.wait()
+        self._raise_if_over()
 
     async def push_async(self, chunk: Any) -> None:
         """From a task on the loop: append, waiting while the buffer is full. Raises `RunCancelled`."""
-        self.run.raise_if_cancelled()
         self._append(chunk)
         self._wake_reader()
-        while self._is_full and not self.run.is_cancelled:
-            self._blocked_task = self._loop.create_future()
-            await self._blocked_task
-        self.run.raise_if_cancelled()
+        while self._is_full and not self._is_over:
+            room: asyncio.Future[None] = self._loop.create_future()
+            self._blocked.append(lambda room=room: room.done() or room.set_result(None))  # type: ignore[misc]
+            await room
+        self._raise_if_over()
 
     def _append(self, chunk: Any) -> None:
+        self._raise_if_over()
         self._chunks.append(chunk)
         self._bytes_in += _weigh(chunk)
 
-    def _wait_for_room(self) -> None:
-        room = self._blocked_thread = threading.Event()
-        while self._is_full and not self.run.is_cancelled:
-            room.wait()
-            room.clear()
-        self._blocked_thread = None
+    def _raise_if_over(self) -> None:
+        self.run.raise_if_cancelled()
+        if self._is_ended:  # a thread that outlives its source
+            raise RunCancelled("disconnect")
 
     def _call_loop(self, callback: Callable[[], object]) -> None:
         try:
@@ -211,7 +213,7 @@ class Stream:
             self._keep(error)
         self._is_ended = True
         with suppress(RunCancelled):
-            self._call_loop(self._wake_reader)
+            self._call_loop(self._wake_all)
 
     async def produce_async(self, source: AsyncIterable[Any] | StreamSource) -> None:
         """In a task: push all that `source` gives, close it, keep how it ended. Does not raise."""
@@ -223,7 +225,7 @@ class Stream:
         except BaseException as error:
             self._keep(error)
         self._is_ended = True
-        self._wake_reader()
+        self._wake_all()
 
     def _drain(self, iterator: Iterator[Any]) -> None:
         try:

@@ -10,7 +10,7 @@ class Limits:
     """Bounds for one wrapper in one worker. None = the server's setting of the same name.
 
     `max_concurrency`: runs at once. `max_queue`: runs that wait for a place; one more is refused with 429.
-    `queue_timeout_s`: how long one waits. `timeout_s`: from the call to the last byte.
+    `queue_timeout_s`: how long one waits. `timeout_s`: from the call until the wrapper is through.
     `first_chunk_timeout_s`, `idle_chunk_timeout_s`: how long a stream may be silent at its start and later on.
     Raises ValueError for a bound that is not positive; `max_queue` may be 0.
     """

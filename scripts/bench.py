@@ -100,13 +100,14 @@ def measure(bench: Bench, names: list[str]) -> list[Row]:
     return rows
 
 
-def on_sigterm(number: int, frame: FrameType | None) -> None:
+def interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
 def main(argv: list[str]) -> int:
     args = parse(argv)
-    signal.signal(signal.SIGTERM, on_sigterm)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job has SIGINT ignored
+        signal.signal(number, interrupt)
     contenders, versions, notes = find_contenders(with_peer=not args.no_peer)
     for note in notes:
         say(note)

@@ -85,7 +85,7 @@ def same_descriptors() -> Iterator[None]:
     """As many are open afterwards as were before."""
     before = descriptors()
     yield
-    eventually(lambda: descriptors() <= before, f"{descriptors()} descriptors are open, {before} were")
+    eventually(lambda: descriptors() <= before, f"no more than {before} descriptors, as before,")
 
 
 def _settle(future: asyncio.Future[None]) -> None:

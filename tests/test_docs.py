@@ -1,4 +1,4 @@
-"""The documentation is true: settings, options, error codes, links, and all commands and programs that show their output.
+"""The documentation is true: settings, options, error codes, links, commands and programs with their output.
 
 What is run, in each file of `PAGES`, from top to bottom, in a folder with this project's files in it:
 
@@ -18,7 +18,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from importlib import import_module
+from io import StringIO
 from itertools import zip_longest
 from pathlib import Path
 from shutil import copytree, ignore_patterns
@@ -238,38 +240,54 @@ def test_commands_and_programs_print_what_is_shown(
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("GATEWAY_PORT", servers[page].partition(":")[2])
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
-    shown: list[tuple[str, str]] = []  # the command or program, and its output
-    printed: list[tuple[str, str]] = []
     content = blocks(read(page).replace(ADDRESS, servers[page]))
+    shown: list[str] = []
+    printed: list[str] = []
     for (language, text), (_, following) in zip_longest(content, content[1:], fillvalue=("", "")):
         if language == "console":
-            transcript = split_transcript(text)
-            shown += transcript
-            printed += zip(*zip(*transcript, strict=True), strict=True)
+            commands, outputs = split_transcript(text)
+            shown += outputs
+            printed += run_commands(commands)
         elif language == "program":
-            shown.append((text, following))
-            printed.append((text, run_program(text)))
-    assert printed == shown
+            shown.append(following)
+            printed.append(run_program(text))
+    assert [fill_in(*pair) for pair in zip(shown, printed, strict=True)] == [text.rstrip("\n") for text in printed]
 
 
 def split_transcript(text: str) -> tuple[list[str], list[str]]:
-    """The commands, and what is shown below each. A command goes on in the next line after a backslash."""
-    parts = re.split(r"^\$ ((?:.*\\\n)*.*)\n", text, flags=re.MULTILINE)
-    assert not parts[0], f"a console block begins with a command: {parts[0]!r}"
+    """The commands, and what is shown below each."""
+    parts = re.split(r"^\$ (.*)\n", text, flags=re.MULTILINE)
+    assert not parts[0], f"a console block begins with a command, not with {parts[0]!r}"
     return parts[1::2], parts[2::2]
 
 
-def run(commands: list[str], folder: Path, environment: dict[str, str]) -> list[str]:
+def run_commands(commands: list[str]) -> list[str]:
     """What each prints, in one shell."""
     script = "".join(f"{command}\nprintf '\\036'\n" for command in commands)
     with subprocess.Popen(
         ["bash", "-c", script],
-        cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True, start_new_session=True,
-    ) as shell:  # fmt: skip
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as shell:
         try:
             printed, _ = shell.communicate(timeout=TIMEOUT_S)
         except BaseException:
             os.killpg(shell.pid, signal.SIGKILL)  # with what it has started
             raise
     return printed.split("\036")[:-1]
+
+
+def run_program(text: str) -> str:
+    """What it prints. In this process: importing its libraries anew for each takes longer than the programs."""
+    with redirect_stdout(StringIO()) as stdout:
+        exec(compile(text, "program", "exec"), {"__name__": "__main__"})
+    return stdout.getvalue()
+
+
+def fill_in(shown: str, printed: str) -> str:
+    """What is printed where it is what `shown` says, with any text for `…`; else `shown`."""
+    shown, printed = shown.rstrip("\n"), printed.rstrip("\n")
+    return printed if re.fullmatch(".*".join(map(re.escape, shown.split("…"))), printed, re.DOTALL) else shown

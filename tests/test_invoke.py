@@ -46,6 +46,7 @@ class House:
 
     def __init__(self, call: Callable[..., Any], *, places: int = 4, queue: int = 4, **limits: Any) -> None:
         self.pool = ThreadPool("test")
+        self.finish: Callable[[Any], Any] = lambda value: value
         self.invoker = Invoker(self.pool, buffer_chunks=8, buffer_bytes=10**6)
         is_async = asyncio.iscoroutinefunction(call) or hasattr(call, "is_async")
         self.method = Method("run_api", call, is_async, None)
@@ -68,7 +69,7 @@ class House:
 
         async def invoke() -> Any:
             run.activate()
-            return await self.invoker.invoke(run, self.deployment, self.method, arguments)
+            return await self.invoker.invoke(run, self.deployment, self.method, arguments, self.finish)
 
         return run, asyncio.create_task(invoke())
 
@@ -416,6 +417,35 @@ def test_two_runs_see_their_own(kind: str) -> None:
     assert run_on_loop(main) == (True, True)
 
 
+@both
+def test_finish_is_called_where_the_method_ran(kind: str) -> None:
+    def where(value: Any = None) -> Any:
+        return value, threading.current_thread().name, current_run().id
+
+    async def main() -> Any:
+        house = House(of_kind(kind, where))
+        house.finish = where
+        (value, of_finish, run_id) = await house.call()
+        return value[1] == of_finish, of_finish == threading.current_thread().name, run_id
+
+    assert run_on_loop(main) == (True, kind == "async", "id")
+
+
+@both
+def test_finish_that_raises_is_an_error_of_the_wrapper(kind: str) -> None:
+    def refuse(value: Any) -> Any:
+        raise TypeError(f"cannot encode {value}")
+
+    async def main() -> Any:
+        house = House(of_kind(kind, lambda: 7))
+        house.finish = refuse
+        with pytest.raises(WrapperRaised) as caught:
+            await house.call()
+        return repr(caught.value.__cause__), house.limiter.in_flight
+
+    assert run_on_loop(main) == ("TypeError('cannot encode 7')", 0)
+
+
 # Places and the queue before them.
 
 
@@ -658,7 +688,7 @@ def test_work_is_never_lost_between_an_idle_thread_and_its_end(monkeypatch: pyte
     assert run_on_loop(main) == list(range(1000))
 
 
-@pytest.mark.parametrize("error", [ValueError("x"), SystemExit(1), RunCancelled("timeout")])
+@pytest.mark.parametrize("error", [ValueError("x"), RunCancelled("timeout"), asyncio.CancelledError()])
 def test_thread_call_raises_what_the_function_raises(error: BaseException) -> None:
     def fail() -> None:
         raise error
@@ -669,8 +699,6 @@ def test_thread_call_raises_what_the_function_raises(error: BaseException) -> No
             await pool.call(fail)
         return caught.value is error, await pool.call(lambda: "alive")
 
-    if isinstance(error, SystemExit):  # asyncio lets it out of the loop: it must not come as a result
-        pytest.skip("SystemExit of setup() is turned into a failure by the deployer")
     assert run_on_loop(main) == (True, "alive")
 
 

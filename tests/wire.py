@@ -33,6 +33,10 @@ class Connection:
         self.socket.sendall("\r\n".join(lines).encode() + b"\r\n\r\n" + payload)
         return self
 
+    def get(self, path: str) -> "Connection":
+        self.socket.sendall(f"GET {path} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+        return self
+
     def head(self) -> "Connection":
         """Read the status line and the headers."""
         line = self._file.readline()
@@ -92,6 +96,13 @@ def connect(port: int, *, receive_buffer: int | None = None) -> Iterator[Connect
         yield connection
     finally:
         connection.leave()
+
+
+def get(port: int, path: str) -> tuple[int, Any]:
+    """Status and JSON body, over a connection of its own."""
+    with connect(port) as connection:
+        body = connection.get(path).head().body()
+        return connection.status, json.loads(body)
 
 
 def read_events(body: bytes) -> list[tuple[str, str]]:

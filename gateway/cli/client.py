@@ -113,7 +113,7 @@ class Client:
             else:
                 if is_last or response.status_code not in RETRIED_STATUS:
                     return response
-                reason = f"{self.address} answered {response.status_code} {response.reason}"
+                reason = f"{self.address} answered {response.status_code} {response.reason}".rstrip()
                 asked_s = read_retry_after(response.headers.get("Retry-After"), datetime.now(UTC))
                 response.close()
             pause_s = max(asked_s, backoff(attempt, random.random()))  # noqa: S311 - spreads callers, hides nothing

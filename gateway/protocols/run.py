@@ -4,10 +4,11 @@ import dataclasses
 import json
 import re
 from collections.abc import Iterable, Mapping
+from math import isfinite
 from typing import Any, Protocol
 
 from pydantic import BaseModel
-from pydantic_core import to_json, to_jsonable_python
+from pydantic_core import to_jsonable_python
 
 _LINE = re.compile(r"\r\n|\r|\n")
 
@@ -29,17 +30,31 @@ def to_jsonable(value: Any) -> Any:
 
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=to_jsonable)
-_LENIENT_ENCODER = json.JSONEncoder(ensure_ascii=False, default=to_jsonable)
 
 
 def encode_json(value: Any) -> bytes:
     """UTF-8 JSON. NaN and the infinities, which JSON does not have, become null; a lone surrogate is escaped."""
     try:
         return _ENCODER.encode(value).encode()
-    except UnicodeEncodeError:
-        return json.dumps(json.loads(_LENIENT_ENCODER.encode(value))).encode()
-    except ValueError:
-        return to_json(json.loads(_LENIENT_ENCODER.encode(value)), inf_nan_mode="null")
+    except (TypeError, ValueError):  # NaN, a surrogate, a key that is no text: rare enough to walk all of it
+        return json.dumps(_plain(value)).encode()
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, float):
+        return value if isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key if isinstance(key, str) else _plain_key(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return _plain(to_jsonable(value))
+
+
+def _plain_key(key: Any) -> str:
+    (text,) = to_jsonable_python({key: None})
+    return str(text)
 
 
 def encode_result(value: Any) -> bytes:

@@ -1,6 +1,6 @@
 """A request's body as the arguments of a run method, within the limits."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from functools import partial
 from typing import Any
 
@@ -68,16 +68,18 @@ class BodyReader:
             form = await parser.parse()
         except MultiPartException as error:
             raise InvalidMultipart(f"the body is not a valid form: {error.message}") from None
-        files = [value for value in form.values() if isinstance(value, UploadFile)]
-        if files:
-            run.on_end(partial(self._pool.start, partial(_close, form)))
         texts: dict[str, list[str]] = {}
         uploads: dict[str, list[UploadFile]] = {}
+        files: list[UploadFile] = []
         for name, value in form.multi_items():
             if isinstance(value, str):
                 texts.setdefault(name, []).append(value)
-            else:
+                continue
+            files.append(value)
+            if value.filename or value.size:  # else a browser's form, in which no file was chosen
                 uploads.setdefault(name, []).append(value)
+        if files:
+            run.on_end(partial(self._pool.start, partial(_close, files)))
         if media_type == URLENCODED and any(name.lstrip().startswith("{") for name in texts):
             message = f"the body looks like JSON but its Content-Type is {URLENCODED}"
             raise UnsupportedMediaType(f"{message}: add the header 'Content-Type: application/json'")
@@ -85,7 +87,12 @@ class BodyReader:
 
 
 class _MultiPartParser(MultiPartParser):
-    """Starlette's parser, which takes a body that stops in the middle for a whole one and limits text by the part."""
+    """Starlette's parser, which takes a body that stops in the middle for a whole one and limits text by the part.
+
+    Text is UTF-8: a `charset` of the whole body means nothing (RFC 7578, 4.6 and 5.1.2), and some codecs raise.
+    """
+
+    _charset = property(lambda self: "utf-8", lambda self, value: None)  # type: ignore[assignment]
 
     def __init__(self, headers: Headers, stream: AsyncGenerator[bytes, None], settings: Settings) -> None:
         super().__init__(
@@ -136,7 +143,6 @@ async def _limited(receive: Receive, headers: Headers, limit: int, setting: str)
             return
 
 
-def _close(form: FormData) -> None:
-    for value in form.values():
-        if isinstance(value, UploadFile):
-            value.file.close()
+def _close(files: Iterable[UploadFile]) -> None:
+    for upload in files:
+        upload.file.close()

@@ -1,4 +1,4 @@
-"""The yardstick, `python bare.py PORT`: the wrappers' work, all but Haystack's, on bare Starlette and the same Hypercorn.
+"""The yardstick, `python bare.py PORT`: the wrappers' work (not Haystack's) on bare Starlette and the same Hypercorn.
 
 No request id, no log, no limits, no validation: what the ground below costs by itself.
 """

@@ -50,11 +50,15 @@ def prepare_hayhooks(folder: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     pip = [str(python), "-m", "pip", "install", "-qq", "--disable-pip-version-check", f"hayhooks=={HAYHOOKS}"]
     try:
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True, stdout=sys.stderr)
-        subprocess.run(pip, check=True, stdout=sys.stderr, timeout=INSTALL_S)
-    except (OSError, subprocess.SubprocessError) as error:
+        for command in ([sys.executable, "-m", "venv", str(folder)], pip):
+            subprocess.run(command, check=True, capture_output=True, text=True, timeout=INSTALL_S)
+    except subprocess.CalledProcessError as error:
         shutil.rmtree(folder, ignore_errors=True)
-        raise PeerMissing(f"hayhooks=={HAYHOOKS} could not be installed from the registry ({error})") from error
+        said = (error.stderr or error.stdout).strip().splitlines()[-1:]
+        raise PeerMissing(f"hayhooks=={HAYHOOKS} could not be installed: {' '.join(said)}") from error
+    except subprocess.TimeoutExpired as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise PeerMissing(f"hayhooks=={HAYHOOKS} was not installed within {INSTALL_S:g} s") from error
     return python
 
 

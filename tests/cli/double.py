@@ -106,6 +106,7 @@ class Double:
     def __init__(self) -> None:
         self.requests: list[Request] = []
         self._connections: list[socket.socket] = []
+        self._refusals: dict[str, Callable[[Any], None]] = {}
         self._replies: dict[tuple[str, str], list[Callable[[Any], None]]] = {}
         double = self
 
@@ -113,6 +114,10 @@ class Double:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
+                if self.path in double._refusals:
+                    double._refusals[self.path](self)
+                    self.close_connection = True
+                    return
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 double.requests.append(Request(self.command, self.path, self.headers, body))
                 replies = double._replies.get((self.command, self.path), [as_json({"detail": "not here"}, 404)])
@@ -141,6 +146,10 @@ class Double:
 
     def on(self, method: str, path: str, *replies: Callable[[Any], None]) -> None:
         self._replies[method, path] = list(replies)
+
+    def refuse_body(self, path: str, reply: Callable[[Any], None]) -> None:
+        """Answer and hang up without reading the body."""
+        self._refusals[path] = reply
 
     def wrapper(self, properties: Any, reply: Callable[[Any], None], files: Iterable[str] = ()) -> None:
         """A wrapper `echo` with these arguments."""
