@@ -18,6 +18,7 @@ from gateway.compat import hayhooks
 from gateway.deployer import Deployer
 from gateway.errors import GatewayError
 from gateway.invoke import Invoker
+from gateway.middleware.linger import LingerMiddleware
 from gateway.middleware.observe import ObserveMiddleware
 from gateway.registry import Registry
 from gateway.routes.body import BodyReader
@@ -65,7 +66,10 @@ def create_app(settings: Settings) -> Starlette:
             Route("/docs", docs.page),
             Route("/{name}/schema", schema.handle),
         ],
-        middleware=[Middleware(ObserveMiddleware, access_log=settings.access_log)],
+        middleware=[
+            Middleware(LingerMiddleware),
+            Middleware(ObserveMiddleware, access_log=settings.access_log),
+        ],
         exception_handlers={
             GatewayError: problems.handle,
             HTTPException: problems.handle,

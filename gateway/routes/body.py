@@ -92,7 +92,7 @@ class _MultiPartParser(MultiPartParser):
     Text is UTF-8: a `charset` of the whole body means nothing (RFC 7578, 4.6 and 5.1.2), and some codecs raise.
     """
 
-    _charset = property(lambda self: "utf-8", lambda self, value: None)  # type: ignore[assignment]
+    _charset = property(lambda self: "utf-8", lambda self, value: None)
 
     def __init__(self, headers: Headers, stream: AsyncGenerator[bytes, None], settings: Settings) -> None:
         super().__init__(
