@@ -37,6 +37,7 @@ HELD = """
         def run_api(self) -> str:
             return "served"
 """
+CALM = {"HAYSTACK_TELEMETRY_ENABLED": "False"}
 ENTERED: dict[str, threading.Event] = defaultdict(threading.Event)
 GATES: dict[str, threading.Event] = defaultdict(threading.Event)
 
@@ -49,7 +50,10 @@ def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     for gate in GATES.values():
         gate.set()
-    assert [name for name in sys.modules if name.startswith(ROOT + ".")] == []
+    left = [name for name in sys.modules if name.startswith(ROOT + ".")]
+    for name in left:
+        del sys.modules[name]
+    assert left == []
 
 
 def run(gateway: Gateway, name: str, body: Any = None) -> requests.Response:
@@ -117,35 +121,47 @@ def test_setups_run_side_by_side(tmp_path: Path) -> None:
 
 
 SETUPS = {
-    "raises": ("raise RuntimeError('no index')", "pipeline_wrapper.py, line 4: RuntimeError: no index"),
-    "exits": ("raise SystemExit(3)", "pipeline_wrapper.py, line 4: SystemExit: 3"),
-    "is interrupted": ("raise KeyboardInterrupt", "pipeline_wrapper.py, line 4: KeyboardInterrupt"),
-    "is cancelled": ("import asyncio; raise asyncio.CancelledError", "pipeline_wrapper.py, line 4: "),
-    "times out by itself": ("raise TimeoutError('the index')", "pipeline_wrapper.py, line 4: TimeoutError: the index"),
-    "stops": ("raise StopIteration", "pipeline_wrapper.py, line 4: StopIteration"),
+    "raises": ("raise RuntimeError('no index')", "RuntimeError: no index"),
+    "is cancelled": ("import asyncio; raise asyncio.CancelledError('so')", "CancelledError"),
+    "times out by itself": ("raise TimeoutError('the index')", "TimeoutError: the index"),
+    "stops": ("raise StopIteration", "StopIteration"),
+    "exits": ("raise SystemExit(3)", "SystemExit"),
+    "is interrupted": ("raise KeyboardInterrupt", "KeyboardInterrupt"),
 }
-
-
-@pytest.mark.parametrize("case", SETUPS)
-def test_status_says_why_a_setup_failed(tmp_path: Path, case: str) -> None:
-    code, reason = SETUPS[case]
-    write_wrapper(
-        tmp_path,
-        "bad",
-        f"""
+SETUP = """
     class PipelineWrapper:
         def setup(self):
-            {code}
+            {}
         def run_api(self) -> str: ...
-        """,
-    )
+"""
+
+
+@pytest.mark.parametrize("case", ["raises", "is cancelled", "times out by itself", "stops"])
+def test_status_says_why_a_setup_failed(tmp_path: Path, case: str) -> None:
+    code, said = SETUPS[case]
+    write_wrapper(tmp_path, "bad", SETUP.format(code))
     write_wrapper(tmp_path, "good", GOOD)
     with serve(tmp_path) as gateway:
         found = states(gateway)
         assert (found["good"], found["bad"][0]) == (("serving", None), "failed")
-        assert (found["bad"][1] or "").startswith(reason)
+        assert (found["bad"][1] or "").startswith("pipeline_wrapper.py, line 4: ")
+        assert said in (found["bad"][1] or "")
         assert [name for name in sys.modules if name.startswith(f"{ROOT}.bad")] == []
         assert run(gateway, "bad").json()["error"]["code"] == "wrapper_failed"
+
+
+@pytest.mark.parametrize("case", ["exits", "is interrupted"])
+def test_server_survives_a_setup_that_ends_the_process(tmp_path: Path, case: str) -> None:
+    code, said = SETUPS[case]
+    write_wrapper(tmp_path, "bad", SETUP.format(code))
+    write_wrapper(tmp_path, "good", GOOD)
+    with spawn("--wrappers-dir", str(tmp_path), environment=CALM) as process:
+        process.wait_until_ready()
+        wrapper = requests.get(f"{process.url}/status/bad", timeout=WAIT_S).json()
+        assert wrapper["state"] == "failed"
+        assert wrapper["reason"].startswith("pipeline_wrapper.py, line 4: ")
+        assert said in wrapper["reason"]
+        assert process.stop() == 0
 
 
 def test_status_says_that_a_setup_took_too_long(tmp_path: Path) -> None:
@@ -188,7 +204,7 @@ def test_status_says_that_limits_make_no_sense(tmp_path: Path, limits: str) -> N
     with serve(tmp_path) as gateway:
         found = states(gateway)
     assert (found["good"], found["w"][0]) == (("serving", None), "failed")
-    assert "limits" in (found["w"][1] or "").lower()
+    assert (found["w"][1] or "").startswith("pipeline_wrapper.py, line 5: ") or "limits" in (found["w"][1] or "")
 
 
 def test_names_that_cannot_be_served_fail_with_a_reason(tmp_path: Path) -> None:
@@ -249,9 +265,7 @@ def test_imports_work_while_a_run_goes_on(tmp_path: Path) -> None:
 def test_all_of_25_wrappers_serve_at_each_of_10_starts(tmp_path: Path) -> None:
     names = [f"w{number:02}" for number in range(25)]
     for name in names:
-        folder = write_wrapper(tmp_path, name, "from .part import Part\n" + GOOD.replace('"served"', "Part.name"))
-        path = folder / "pipeline_wrapper.py"
-        path.write_text("from .part import NAME\nclass PipelineWrapper:\n    def run_api(self) -> str: return NAME\n")
+        folder = write_wrapper(tmp_path, name, "\n    from .part import NAME\n" + GOOD.replace('"served"', "NAME"))
         (folder / "part.py").write_text(f"NAME = {name!r}\n")
     for _ in range(10):
         with serve(tmp_path) as gateway, requests.Session() as session:
@@ -279,7 +293,8 @@ def test_wrapper_folder_keeps_its_bytes(tmp_path: Path) -> None:
 
 def test_two_apps_serve_wrappers_of_the_same_name(tmp_path: Path) -> None:
     for folder in ("one", "two"):
-        write_wrapper(tmp_path / folder, "w", GOOD.replace('"served"', f"__import__('importlib').import_module('.late', __package__).WORD"))
+        word = "__import__('importlib').import_module('.late', __package__).WORD"
+        write_wrapper(tmp_path / folder, "w", GOOD.replace('"served"', word))
         (tmp_path / folder / "w" / "late.py").write_text(f"WORD = {folder!r}")
     with serve(tmp_path / "one") as first:
         with serve(tmp_path / "two") as second:
@@ -291,12 +306,8 @@ def test_additional_python_path_is_for_shared_code(tmp_path: Path) -> None:
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared" / "shared_by_wrappers.py").write_text("WORD = 'shared'")
     (tmp_path / "shared" / "json.py").write_text("raise RuntimeError('a module is shadowed')")
-    source = GOOD.replace('"served"', "WORD")
-    write_wrapper(tmp_path / "wrappers", "w", "from shared_by_wrappers import WORD\nimport json")
-    (tmp_path / "wrappers" / "w" / "pipeline_wrapper.py").write_text(
-        "import json\nfrom shared_by_wrappers import WORD\nclass PipelineWrapper:\n    def run_api(self) -> str: return WORD\n"
-    )
-    assert source
+    imports = "\n    import json\n    from shared_by_wrappers import WORD\n"
+    write_wrapper(tmp_path / "wrappers", "w", imports + GOOD.replace('"served"', "WORD"))
     with serve(tmp_path / "wrappers", additional_python_path=tmp_path / "shared") as gateway:
         assert run(gateway, "w").json() == {"result": "shared"}
     del sys.modules["shared_by_wrappers"]
@@ -326,9 +337,9 @@ def test_wrapper_of_hayhooks_serves_unchanged(tmp_path: Path) -> None:
         assert run(gateway, "w", {"name": "you"}).json() == {"result": "Hello you"}
 
 
-def test_close_is_called_when_the_server_stops(tmp_path: Path) -> None:
-    for name, code in (("closing", "pass"), ("raising", "raise ValueError"), ("exiting", "raise SystemExit(3)")):
-        source = f"""
+@pytest.mark.parametrize("code", ["pass", "raise ValueError"])
+def test_close_is_called_when_the_server_stops(tmp_path: Path, code: str) -> None:
+    source = """
     from tests.test_deployer import ENTERED
 
     class PipelineWrapper:
@@ -337,15 +348,33 @@ def test_close_is_called_when_the_server_stops(tmp_path: Path) -> None:
         def close(self):
             ENTERED[{name!r}].set()
             {code}
-        """
-        write_wrapper(tmp_path, name, source)
+    """
+    for name in ("a", "b"):
+        write_wrapper(tmp_path, name, source.format(name=name, code=code))
     with serve(tmp_path):
-        assert [ENTERED[name].is_set() for name in ("closing", "raising", "exiting")] == [False] * 3
-    assert [ENTERED[name].is_set() for name in ("closing", "raising", "exiting")] == [True] * 3
+        assert [ENTERED[name].is_set() for name in ("a", "b")] == [False] * 2
+    assert [ENTERED[name].is_set() for name in ("a", "b")] == [True] * 2
 
 
 # As a process.
-CALM = {"HAYSTACK_TELEMETRY_ENABLED": "False"}
+def test_server_stops_well_though_a_close_exits(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        source = f"""
+    import sys
+
+    class PipelineWrapper:
+        def run_api(self) -> str: ...
+
+        def close(self):
+            print("closing {name}", file=sys.stderr)
+            raise SystemExit(3)
+        """
+        write_wrapper(tmp_path, name, source)
+    with spawn("--wrappers-dir", str(tmp_path), environment=CALM) as process:
+        process.wait_until_ready()
+        assert process.stop() == 0
+        process._reader.join(WAIT_S)
+    assert {"closing a\n", "closing b\n"} <= set(process.lines)
 
 
 def test_strict_exits_1_when_a_wrapper_fails(tmp_path: Path) -> None:
