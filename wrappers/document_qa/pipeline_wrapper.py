@@ -32,7 +32,7 @@ class PipelineWrapper(BasePipelineWrapper):
         pipeline.add_component("markdown", MarkdownToDocument(progress_bar=False))
         pipeline.add_component("pdf", PyPDFToDocument())
         pipeline.add_component("documents", DocumentJoiner(sort_by_score=False))
-        pipeline.add_component("splitter", DocumentSplitter(split_by="word", split_length=120, split_overlap=40))
+        pipeline.add_component("splitter", DocumentSplitter(split_by="word", split_length=50, split_overlap=15))
         pipeline.add_component("search", PassageSearch())
         for mime_type, converter in ((TEXT, "text"), (MARKDOWN, "markdown"), (PDF, "pdf")):
             pipeline.connect(f"router.{mime_type}", f"{converter}.sources")

@@ -33,13 +33,18 @@ def _search(passages: list[Document], terms: frozenset[str], top_k: int) -> list
     store = InMemoryDocumentStore(shared=False)
     try:
         store.write_documents(passages)
-        # BM25 compares whole words: ask for every word of these files that has a stem of the query.
+        # BM25 compares whole words: ask for every word of these files that has a stem of the query. Names out of code
+        # (`stream_buffer`) are rare, and so would outweigh all words.
         vocabulary = {token for passage in passages for token in store.tokenizer((passage.content or "").lower())}
-        query = " ".join(sorted(token for token in vocabulary if terms.intersection(map(stem, words(token)))))
+        asked = (token for token in vocabulary if "_" not in token and terms.intersection(map(stem, words(token))))
+        query = " ".join(sorted(asked))
         if not query:
             return []
-        found: list[Document] = InMemoryBM25Retriever(store, top_k=top_k).run(query=query)["documents"]
-        return found
+        found: list[Document] = InMemoryBM25Retriever(store, top_k=len(passages)).run(query=query)["documents"]
+        # First what speaks of all that is asked about, in BM25's order.
+        return sorted(found, key=lambda passage: -len(terms.intersection(map(stem, words(passage.content or "")))))[
+            :top_k
+        ]
     finally:
         store.shutdown()
 
