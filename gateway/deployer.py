@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import sys
+from collections.abc import Callable
 from time import time
 from typing import Any
 
@@ -36,6 +37,7 @@ class Deployer:
         wrappers_dir = self._settings.wrappers_dir.absolute()
         found = await self._pool.call(lambda: scan(wrappers_dir))
         self._registry.put(*(Entry(wrapper.name, failure=wrapper.fault) for wrapper in found))
+        self._registry.is_scanned = True
         async with asyncio.TaskGroup() as setups:
             for wrapper in found:
                 loaded = await self._import(wrapper) if wrapper.fault is None else None
@@ -60,23 +62,27 @@ class Deployer:
             return None
 
     async def _set_up(self, found: Found, loaded: Loaded) -> None:
-        timeout_s = self._settings.setup_timeout_s
         try:
             setup = getattr(loaded.instance, "setup", None)
             if inspect.iscoroutinefunction(setup):
                 raise LoadError("setup() must not be async: it runs on a thread of its own")
             if setup is not None:
-                async with asyncio.timeout(timeout_s):
-                    await self._pool.call(setup)
-        except TimeoutError:
-            self._fail(found, f"setup() did not end within {timeout_s:g} s")
+                await self._set_up_in_time(setup)
+            deployment = self._deployment(found, loaded)
         except Exception as error:  # the wrapper's own code: its reason stands in /status
             said = error.message if isinstance(error, LoadError) else describe_failure(error, found.folder)
             self._fail(found, said, error)
             unload(loaded.package)
         else:
-            self._registry.put(Entry(found.name, self._deployment(found, loaded)))
+            self._registry.put(Entry(found.name, deployment))
             log.info("wrapper serves", wrapper=found.name, generation=1)
+
+    async def _set_up_in_time(self, setup: Callable[[], object]) -> None:
+        timeout_s = self._settings.setup_timeout_s
+        done, _ = await asyncio.wait({asyncio.ensure_future(self._pool.call(setup))}, timeout=timeout_s)
+        if not done:  # its thread cannot be stopped
+            raise LoadError(f"setup() did not end within {timeout_s:g} s")
+        done.pop().result()
 
     def _fail(self, found: Found, reason: str, error: BaseException | None = None) -> None:
         log.error("wrapper failed to load", wrapper=found.name, reason=reason, exc_info=error)
@@ -115,7 +121,9 @@ class Deployer:
 
 
 def resolve_limits(own: Any, settings: Settings) -> Limits:
-    """The wrapper's own limits, and the server's where it has none."""
+    """The wrapper's own limits, and the server's where it has none. Raises `LoadError` when `own` is something else."""
+    if not isinstance(own, Limits | None):
+        raise LoadError(f"limits must be a gateway.Limits, not {type(own).__name__}")
 
     def pick(name: str) -> Any:
         value = getattr(own, name, None)

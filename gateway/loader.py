@@ -107,9 +107,11 @@ def unload(package: str) -> None:
 
 def describe_failure(error: BaseException, folder: Path) -> str:
     """One sentence: the last line of the user's files that the exception went through, and what it says."""
-    said = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
+    lines = traceback.format_exception_only(error)
+    said = lines[-1 if isinstance(error, SyntaxError) else 0].strip().partition("\n")[0]
     if isinstance(error, SyntaxError) and error.filename:
-        return f"{_relative(error.filename, folder)}, line {error.lineno}: {said}"
+        line = "" if error.lineno is None else f", line {error.lineno}"
+        return f"{_relative(error.filename, folder)}{line}: {said}"
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if Path(frame.filename).is_relative_to(folder):
             return f"{_relative(frame.filename, folder)}, line {frame.lineno}: {said}"
@@ -152,7 +154,11 @@ def _import(package: str, folder: Path) -> ModuleType:
 class _SourceLoader(SourceFileLoader):
     def get_code(self, fullname: str) -> CodeType:
         path = self.get_filename(fullname)
-        code: CodeType = self.source_to_code(self.get_data(path), path)
+        try:
+            code: CodeType = self.source_to_code(self.get_data(path), path)
+        except SyntaxError as error:
+            error.filename = error.filename or path  # a null byte: Python does not say where
+            raise
         return code
 
 

@@ -35,7 +35,7 @@ ERRORS = {  # status → (component, description, whether `Retry-After` comes wi
     "422": ("InvalidArguments", "The arguments do not fit; `details` names each.", False),
     "429": ("Overloaded", "Too many runs are waiting.", True),
     "500": ("Failed", "The wrapper failed.", False),
-    "503": ("Unavailable", "No place in time, or the wrapper is loading or failed to load, or the end is near.", True),
+    "503": ("Unavailable", "No place in time, the wrapper loads or failed to load, or the server shuts down.", True),
     "504": ("DeadlineExceeded", "The run took too long.", False),
     "default": ("Other", "Any other status that the wrapper answers with.", False),
 }
@@ -194,7 +194,7 @@ def _run_operation(name: str, signature: Signature, schemas: dict[str, Any]) -> 
         **({"description": signature.description} if signature.description else {}),
         "parameters": [{"$ref": "#/components/parameters/RequestID"}],
         "requestBody": {
-            "required": True,
+            "required": signature.is_body_required,
             "content": {
                 media_type: {"schema": schema, **shown}
                 for media_type, schema in _bodies(component, arguments, signature.files).items()
@@ -304,6 +304,7 @@ CHECKS: Mapping[str, Callable[[Any, Any, Fits], bool]] = {
     "maximum": lambda bound, value, _: not _is_a("number", value) or value <= bound,
     "exclusiveMinimum": lambda bound, value, _: not _is_a("number", value) or value > bound,
     "exclusiveMaximum": lambda bound, value, _: not _is_a("number", value) or value < bound,
+    "multipleOf": lambda step, value, _: not _is_a("number", value) or value % step == 0,
     "minLength": lambda bound, value, _: not isinstance(value, str) or len(value) >= bound,
     "maxLength": lambda bound, value, _: not isinstance(value, str) or len(value) <= bound,
     "minItems": lambda bound, value, _: not isinstance(value, list) or len(value) >= bound,

@@ -76,9 +76,13 @@ class Entry:
 
 
 class Registry:
-    """Holds the snapshot. Written on the event loop's thread only."""
+    """Holds the snapshot. Written on the event loop's thread only.
+
+    `is_scanned`: the folder has been looked at, so that a name that is not there does not exist.
+    """
 
     def __init__(self) -> None:
+        self.is_scanned = False
         self.snapshot: Mapping[str, Entry] = MappingProxyType({})
 
     def put(self, *entries: Entry) -> None:
@@ -87,8 +91,10 @@ class Registry:
         self.snapshot = MappingProxyType(dict(sorted(merged.items())))
 
     def find(self, name: str) -> Entry:
-        """Raises `WrapperNotFound` (404), with the nearest name."""
+        """Raises `WrapperNotFound` (404) with the nearest name, `WrapperLoading` (503) before the folder is known."""
         entry = self.snapshot.get(name)
+        if entry is None and not self.is_scanned:
+            raise WrapperLoading("the wrappers are still being looked for; try again in a moment")
         if entry is None:
             near = get_close_matches(name[:64], self.snapshot, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""

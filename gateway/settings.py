@@ -92,10 +92,9 @@ def _from_environ(environ: Mapping[str, str], prefix: str, skip: frozenset[str] 
 
 def _from_toml(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    try:
-        return {ALIASES.get(key, key): value for key, value in tomllib.loads(text).items()}
-    except tomllib.TOMLDecodeError as error:
+    except (OSError, ValueError) as error:  # not readable, not UTF-8, not TOML
         raise ConfigError(f"{path}: {error}") from None
+    return {ALIASES.get(key, key): value for key, value in values.items()}

@@ -69,8 +69,8 @@ class FormField:
 class Signature:
     """What a run method takes and gives.
 
-    `owner`: the wrapper's name. `schema`: JSON Schema (2020-12) of the arguments that are not files, an object. `result_schema`: of the value
-    under `result`, `{}` when unknown. `media_type`: of the reply.
+    `owner`: the wrapper's name. `schema`: JSON Schema (2020-12) of the arguments that are not files, an object.
+    `result_schema`: of the value under `result`, `{}` when unknown. `media_type`: of the reply.
     """
 
     owner: str

@@ -50,7 +50,9 @@ class ThreadPool:
         def settle(result: T | None, error: BaseException | None) -> None:
             if outcome.done():
                 return
-            if error is not None:
+            if isinstance(error, StopIteration):  # which no future takes
+                outcome.set_exception(RuntimeError(repr(error)).with_traceback(error.__traceback__))
+            elif error is not None:
                 outcome.set_exception(error)
             else:
                 outcome.set_result(result)  # type: ignore[arg-type]
@@ -59,8 +61,10 @@ class ThreadPool:
             result, error = None, None
             try:
                 result = function()
-            except BaseException as raised:
-                error = RuntimeError(repr(raised)) if isinstance(raised, StopIteration) else raised
+            except Exception as raised:
+                error = raised
+            except BaseException as raised:  # a SystemExit must not end the loop that awaits it
+                error = RuntimeError(repr(raised)).with_traceback(raised.__traceback__)
             with suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits
                 loop.call_soon_threadsafe(settle, result, error)
 

@@ -38,12 +38,13 @@ def test_check_name_accepts(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "_a", "-a", ".a", "a.b", "a b", "a/b", "..", "grün", "x" * 65, "a\n", "a%2fb"])
 def test_check_name_refuses_what_no_path_can_hold(name: str) -> None:
-    assert check_name(name) == (
-        f"the name {name!r} cannot be served: use letters, digits, '_' and '-', 64 at most"
-    )
+    assert check_name(name) == (f"the name {name!r} cannot be served: use letters, digits, '_' and '-', 64 at most")
 
 
-@pytest.mark.parametrize("name", "v1 status draw undeploy rollback models docs metrics livez readyz mcp a2a".split())
+@pytest.mark.parametrize(
+    "name",
+    ["v1", "status", "draw", "undeploy", "rollback", "models", "docs", "metrics", "livez", "readyz", "mcp", "a2a"],
+)
 def test_check_name_refuses_reserved_words(name: str) -> None:
     assert check_name(name) == f"the name {name!r} is reserved for the gateway's own paths: rename the folder"
 
@@ -62,7 +63,10 @@ def test_scan_finds_wrapper_folders_in_order(tmp_path: Path) -> None:
 
 
 REFUSED = {
-    "import": ("import no_such_module", "pipeline_wrapper.py, line 1: ModuleNotFoundError: No module named 'no_such_module'"),
+    "import": (
+        "import no_such_module",
+        "pipeline_wrapper.py, line 1: ModuleNotFoundError: No module named 'no_such_module'",
+    ),
     "syntax": ("x = 1\ndef :", "pipeline_wrapper.py, line 2: SyntaxError: invalid syntax"),
     "raise": ("x = 1\nraise KeyError('x')", "pipeline_wrapper.py, line 2: KeyError: 'x'"),
     "exit": ("raise SystemExit(3)", "pipeline_wrapper.py, line 1: SystemExit: 3"),
@@ -165,7 +169,9 @@ def test_load_makes_a_package_of_the_folder(tmp_path: Path) -> None:
 def test_load_keeps_generations_apart(tmp_path: Path) -> None:
     folder = write_wrapper(tmp_path, "w", SOURCE)
     first = load("w", folder, 1)
-    (folder / "pipeline_wrapper.py").write_text((folder / "pipeline_wrapper.py").read_text().replace("served", "second"))
+    (folder / "pipeline_wrapper.py").write_text(
+        (folder / "pipeline_wrapper.py").read_text().replace("served", "second")
+    )
     second, again = load("w", folder, 2), load("w", folder, 2)
     assert [loaded.instance.run_api() for loaded in (first, second, again)] == ["served", "second", "second"]
     assert len({first.package, second.package, again.package}) == 3
@@ -175,7 +181,9 @@ def test_load_keeps_generations_apart(tmp_path: Path) -> None:
 
 def test_load_reads_the_source_and_no_bytecode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
-    folder = write_wrapper(tmp_path, "w", SOURCE.replace('"served"', "word()").replace("class", "from .s import word\n    class"))
+    folder = write_wrapper(
+        tmp_path, "w", SOURCE.replace('"served"', "word()").replace("class", "from .s import word\n    class")
+    )
     for number in range(10):  # same size, same second
         (folder / "s.py").write_text(f"def word(): return {number}\n")
         assert load("w", folder, number).instance.run_api() == number

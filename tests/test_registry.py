@@ -53,9 +53,9 @@ def test_get_says_why_there_is_none() -> None:
     with pytest.raises(WrapperFailed) as failed:
         registry.get("broken")
     assert (failed.value.status, "secret" in failed.value.message) == (503, False)
-    with pytest.raises(WrapperNotFound, match="there is no wrapper 'my_pipelin'; did you mean my_pipeline\\?"):
+    with pytest.raises(WrapperNotFound, match=r"there is no wrapper 'my_pipelin'; did you mean my_pipeline\?"):
         registry.get("my_pipelin")
-    with pytest.raises(WrapperNotFound, match="^there is no wrapper 'zzz'$"):
+    with pytest.raises(WrapperNotFound, match=r"^there is no wrapper 'zzz'$"):
         registry.get("zzz")
 
 

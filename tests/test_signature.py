@@ -224,11 +224,11 @@ def text() -> str: ...
 def nothing(): ...  # type: ignore[no-untyped-def]
 
 
-def yields(): # type: ignore[no-untyped-def]
+def yields():  # type: ignore[no-untyped-def]
     yield "a"
 
 
-async def yields_async(): # type: ignore[no-untyped-def]
+async def yields_async():  # type: ignore[no-untyped-def]
     yield "a"
 
 

@@ -26,7 +26,7 @@ def to_jsonable(value: Any) -> Any:
             return convert()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    return to_jsonable_python(value)
+    return to_jsonable_python(value, inf_nan_mode="null")  # may consume a generator: there is no second try
 
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=to_jsonable)

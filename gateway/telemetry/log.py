@@ -14,7 +14,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from gateway.run import get_run
 
-TAKEN_FIELDS = frozenset({"event", "level", "timestamp"})  # by structlog; ours get a `_` behind
+TAKEN_FIELDS = frozenset({"event", "level", "timestamp", "self", "method_name"})  # by structlog; ours get a `_` behind
 
 
 class Log:
@@ -27,39 +27,47 @@ class Log:
     def __init__(self) -> None:
         self._logger = structlog.get_logger()  # lazy: bound to the configuration at the first line
 
-    def debug(self, message: object, *args: Any, **fields: Any) -> None:
+    def debug(self, message: object, /, *args: Any, **fields: Any) -> None:
         self._emit("debug", message, args, fields)
 
-    def info(self, message: object, *args: Any, **fields: Any) -> None:
+    def info(self, message: object, /, *args: Any, **fields: Any) -> None:
         self._emit("info", message, args, fields)
 
-    def warning(self, message: object, *args: Any, **fields: Any) -> None:
+    def warning(self, message: object, /, *args: Any, **fields: Any) -> None:
         self._emit("warning", message, args, fields)
 
-    def error(self, message: object, *args: Any, **fields: Any) -> None:
+    def error(self, message: object, /, *args: Any, **fields: Any) -> None:
         self._emit("error", message, args, fields)
 
-    def critical(self, message: object, *args: Any, **fields: Any) -> None:
+    def critical(self, message: object, /, *args: Any, **fields: Any) -> None:
         self._emit("critical", message, args, fields)
 
-    def exception(self, message: object, *args: Any, **fields: Any) -> None:
+    def exception(self, message: object, /, *args: Any, **fields: Any) -> None:
         """At level error, with the traceback of the exception in hand."""
         self._emit("error", message, args, {"exc_info": True, **fields})
 
     def _emit(self, level: str, message: object, args: tuple[Any, ...], fields: dict[str, Any]) -> None:
-        if isinstance(message, Mapping):
-            fields = {**{str(key): value for key, value in message.items()}, **fields}
-            text = str(fields.pop("event", ""))
-        else:
-            text = str(message)
-        if "{" in text and (args or fields):
-            try:
-                text = text.format(*args, **fields)
-            except (LookupError, ValueError, AttributeError, TypeError):
-                fields = {**fields, "args": args} if args else fields
-        if not fields.keys().isdisjoint(TAKEN_FIELDS):
-            fields = {f"{key}_" if key in TAKEN_FIELDS else key: value for key, value in fields.items()}
-        getattr(self._logger, level)(text, **fields)
+        try:
+            text, fields = _format(message, args, fields)
+            getattr(self._logger, level)(text, **fields)
+        except Exception as error:  # a circle, an object that cannot be shown: a line less must not fail a run
+            self._logger.error("a log line could not be written", reason=repr(type(error)))
+
+
+def _format(message: object, args: tuple[Any, ...], fields: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    if isinstance(message, Mapping):
+        fields = {**{str(key): value for key, value in message.items()}, **fields}
+        text = str(fields.pop("event", ""))
+    else:
+        text = str(message)
+    if "{" in text and (args or fields):
+        try:
+            text = text.format(*args, **fields)
+        except (LookupError, ValueError, AttributeError, TypeError):
+            fields = {**fields, "args": args} if args else fields
+    if not fields.keys().isdisjoint(TAKEN_FIELDS):
+        fields = {f"{key}_" if key in TAKEN_FIELDS else key: value for key, value in fields.items()}
+    return text, fields
 
 
 log = Log()

@@ -1,11 +1,10 @@
 """Bodies through a real server: what cannot be read, what is too large, and files that leave nothing behind."""
 
-import os
 import re
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from hashlib import sha256
 from itertools import repeat
 from pathlib import Path
@@ -50,12 +49,14 @@ def digest(content: bytes) -> str:
     return sha256(content).hexdigest()[:8]
 
 
-def exchange(gateway: Gateway, request: bytes) -> bytes:
-    """What the server answers before it closes the connection, though the request is not over."""
+def send_half(gateway: Gateway, request: bytes) -> bytes:
+    """What the server answers though the request is not over."""
     with socket.create_connection(("127.0.0.1", gateway.port), WAIT_S) as connection:
         connection.sendall(request)
         reply = b""
-        while piece := connection.recv(65536):
+        while b"\r\n\r\n" not in reply or not reply.endswith(b"}"):
+            piece = connection.recv(65536)
+            assert piece, reply
             reply += piece
     return reply
 
@@ -63,9 +64,9 @@ def exchange(gateway: Gateway, request: bytes) -> bytes:
 def descriptors() -> list[str]:
     """What this process, in which the server is, holds open."""
     links = []
-    for number in os.listdir("/proc/self/fd"):
+    for path in list(Path("/proc/self/fd").iterdir()):
         with suppress(FileNotFoundError):  # closed meanwhile, as the descriptor of the listing itself
-            links.append(os.readlink(f"/proc/self/fd/{number}"))
+            links.append(str(path.readlink()))
     return links
 
 
@@ -88,7 +89,7 @@ def no_file_left() -> Iterator[None]:
 JSON_TYPE = {"Content-Type": "application/json"}
 FORM_TYPE = {"Content-Type": "multipart/form-data; boundary=b"}
 NOT_JSON = [
-    b"",
+    b" ",
     b"not json",
     b'{"text": "\xff"}',
     b'{"unknown": "\xff"}',
@@ -117,8 +118,16 @@ def test_run_answers_400_when_the_body_is_not_json(gateway: Gateway, body: bytes
     assert error["message"].startswith("the body is ")
 
 
-def test_run_says_that_the_body_is_empty(gateway: Gateway) -> None:
-    assert "empty" in run(gateway, "arguments", headers=JSON_TYPE).json()["detail"]
+def test_run_takes_no_body_for_no_arguments(gateway: Gateway) -> None:
+    assert run(gateway, "arguments").json() == {"result": {"x-test": "None"}}
+
+
+def test_run_says_that_the_body_is_empty_when_something_is_required(tmp_path: Path) -> None:
+    (tmp_path / "results").symlink_to(WRAPPERS / "results")
+    with serve(tmp_path) as gateway:
+        reply = run(gateway, "results")
+    message = "the body is empty: send a JSON object with the arguments as its fields"
+    assert (reply.status_code, reply.json()) == (400, problem(message, "invalid_json"))
 
 
 PART = b'--b\r\nContent-Disposition: form-data; name="text"\r\n\r\nvalue\r\n'
@@ -267,15 +276,17 @@ def problem(message: str, code: str) -> dict[str, Any]:
 
 
 def test_run_answers_413_before_the_body_is_sent(gateway: Gateway) -> None:
-    head = b"POST /arguments/run HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 999999999999\r\n"
-    reply = exchange(gateway, head + b"\r\n")
+    head = (
+        b"POST /arguments/run HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 999999999999\r\n"
+    )
+    reply = send_half(gateway, head + b"\r\n")
     assert reply.startswith(b"HTTP/1.1 413 ")
     assert TOO_LARGE.encode() in reply
 
 
 def test_run_answers_413_to_chunks_that_do_not_end(gateway: Gateway) -> None:
     head = b"POST /arguments/run HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-    reply = exchange(gateway, head + b"4001\r\n" + b" " * 0x4001 + b"\r\n")
+    reply = send_half(gateway, head + b"4001\r\n" + b" " * 0x4001 + b"\r\n")
     assert reply.startswith(b"HTTP/1.1 413 ")
     assert TOO_LARGE.encode() in reply
 
@@ -285,7 +296,7 @@ def test_run_answers_413_to_an_upload_that_does_not_end(gateway: Gateway) -> Non
     head += b"Transfer-Encoding: chunked\r\n\r\n"
     part = FILE_PART[:-2] + b"x" * (5 * MIB)
     with no_file_left():
-        reply = exchange(gateway, head + f"{len(part):x}\r\n".encode() + part)
+        reply = send_half(gateway, head + f"{len(part):x}\r\n".encode() + part)
         assert reply.startswith(b"HTTP/1.1 413 ")
 
 
@@ -301,18 +312,26 @@ def test_run_takes_a_body_of_exactly_the_limit(gateway: Gateway) -> None:
     assert run(gateway, "arguments", data=body + b" ", headers=JSON_TYPE).status_code == 413
 
 
-@pytest.mark.parametrize("target", ["POST /no_such_wrapper/run", "GET /livez", "POST /arguments/run"])
-def test_a_reply_that_does_not_wait_for_the_body_ends_the_connection(gateway: Gateway, target: str) -> None:
-    head = f"{target} HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n"
-    statuses = {"POST /no_such_wrapper/run": b"404", "GET /livez": b"200", "POST /arguments/run": b"415"}
-    assert exchange(gateway, head.encode() + b"1\r\nx\r\n" * 30).startswith(b"HTTP/1.1 " + statuses[target])
+def test_a_reply_that_does_not_wait_for_the_body_ends_the_connection(gateway: Gateway) -> None:
+    targets = {"POST /no_such_wrapper/run": b"404", "GET /livez": b"200", "POST /arguments/run": b"415"}
+    with ExitStack() as stack:
+        connections = {}
+        for target in targets:
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", gateway.port), WAIT_S))
+            head = f"{target} HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n"
+            connection.sendall(head.encode() + b"1\r\nx\r\n" * 30)  # more pieces than Hypercorn holds
+            connections[target] = connection
+        for target, status in targets.items():
+            replies = b"".join(iter(lambda: connections[target].recv(65536), b""))  # noqa: B023
+            assert replies.startswith(b"HTTP/1.1 " + status)
 
 
-def test_connections_are_closed_when_their_callers_have_left(gateway: Gateway) -> None:
-    before = len(sockets())
-    for _ in range(20):
-        run(gateway, "arguments", json={})
-    eventually(lambda: len(sockets()) <= before, "each socket closed")
+def test_connections_are_closed_when_their_callers_have_left(tmp_path: Path) -> None:
+    with serve(tmp_path, keep_alive_timeout_s=60) as gateway:
+        before = len(sockets())
+        for _ in range(20):
+            requests.get(f"{gateway.url}/livez", timeout=WAIT_S)
+        eventually(lambda: len(sockets()) <= before, "each socket closed")
 
 
 def test_clients_see_413_and_404_though_they_still_send(gateway: Gateway, tmp_path: Path) -> None:
@@ -320,7 +339,9 @@ def test_clients_see_413_and_404_though_they_still_send(gateway: Gateway, tmp_pa
     for name, status in (("arguments", 413), ("no_such_wrapper", 404)):
         url = f"{gateway.url}/{name}/run"
         assert requests.post(url, data=body, headers=JSON_TYPE, timeout=WAIT_S).status_code == status
-        assert requests.post(url, data=repeat(b"x" * 65536, 320), headers=JSON_TYPE, timeout=WAIT_S).status_code == status
+        assert (
+            requests.post(url, data=repeat(b"x" * 65536, 320), headers=JSON_TYPE, timeout=WAIT_S).status_code == status
+        )
         assert httpx.post(url, content=body, headers=JSON_TYPE, timeout=WAIT_S).status_code == status
         if curl := which("curl"):
             (tmp_path / "body").write_bytes(body)
@@ -402,10 +423,9 @@ def test_run_closes_a_file_beside_a_text_of_the_same_name(gateway: Gateway) -> N
 
 def test_run_closes_files_when_the_caller_leaves(gateway: Gateway) -> None:
     head = b"POST /uploads/run HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n"
-    with no_file_left():
-        with socket.create_connection(("127.0.0.1", gateway.port), WAIT_S) as connection:
-            connection.sendall(head + b"Content-Length: 4000000\r\n\r\n" + FILE_PART[:-2] + b"x" * 2 * MIB)
-            eventually(temporary_files, "the upload lies on disk")
+    with no_file_left(), socket.create_connection(("127.0.0.1", gateway.port), WAIT_S) as connection:
+        connection.sendall(head + b"Content-Length: 4000000\r\n\r\n" + FILE_PART[:-2] + b"x" * 2 * MIB)
+        eventually(temporary_files, "the upload lies on disk")
 
 
 def test_run_leaves_no_descriptor_behind_after_30_uploads(gateway: Gateway) -> None:
@@ -423,7 +443,9 @@ def test_run_answers_any_form_with_a_sentence(gateway: Gateway, pieces: list[byt
     assert reply.status_code == 200 or reply.json()["detail"]
 
 
-@given(st.binary(max_size=60) | st.text(max_size=60).map(lambda text: f'{{"text": "{text}"}}'.encode("utf-8", "replace")))
+@given(
+    st.binary(max_size=60) | st.text(max_size=60).map(lambda text: f'{{"text": "{text}"}}'.encode("utf-8", "replace"))
+)
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_run_answers_any_json_with_a_sentence(gateway: Gateway, body: bytes) -> None:
     reply = run(gateway, "arguments", data=body, headers=JSON_TYPE)

@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from tests.conftest import Serve
-from tests.gateways import WRAPPERS, Gateway, serve, write_wrapper
+from tests.gateways import WRAPPERS, Gateway, serve, spawn, write_wrapper
 from tests.probe import eventually
 
 WAIT_S = 10.0
@@ -284,6 +284,89 @@ def test_run_answers_500_for_what_the_wrappers_own_types_raise(serve_wrapper: Se
     assert (reply.status_code, reply.json()["error"]["code"]) == (500, "wrapper_error")
     assert reply.json()["error"]["message"].startswith("wrapper w failed")
     eventually(lambda: in_flight(gateway, "w") == (0, 0))
+
+
+ENDING = """
+    import asyncio
+    import sys
+
+    from haystack import Pipeline, component
+    from starlette.responses import StreamingResponse
+    from gateway import BasePipelineWrapper
+
+    @component
+    class Leaver:
+        @component.output_types(out=str)
+        def run(self, text: str):
+            sys.exit(3)
+
+    async def leave():
+        sys.exit(3)
+
+    def stream():
+        yield "first"
+        sys.exit(3)
+
+    class PipelineWrapper(BasePipelineWrapper):
+        def setup(self):
+            self.pipeline = Pipeline()
+            self.pipeline.add_component("leaver", Leaver())
+
+        async def run_api(self, where: str):
+            if where == "a task":
+                await asyncio.gather(leave())
+            if where == "a pipeline":
+                return await self.pipeline.run_async({"leaver": {"text": "x"}})
+            return StreamingResponse(stream())
+"""
+
+
+@pytest.mark.parametrize("where", ["a task", "a pipeline", "a response"])
+def test_run_that_ends_the_process_in_a_task_of_its_own_does_not(tmp_path: Path, where: str) -> None:
+    write_wrapper(tmp_path, "w", ENDING)
+    with spawn("--wrappers-dir", str(tmp_path)) as process:
+        process.wait_until_ready()
+        url = f"{process.url}/w/run"
+        if where == "a response":
+            with pytest.raises(requests.exceptions.ChunkedEncodingError):
+                requests.post(url, json={"where": where}, timeout=WAIT_S)
+        else:
+            reply = requests.post(url, json={"where": where}, timeout=WAIT_S)
+            assert (reply.status_code, reply.json()["error"]["code"]) == (500, "wrapper_error")
+        assert requests.get(f"{process.url}/status/w", timeout=WAIT_S).json()["in_flight"] == 0
+        assert process.stop() == 0
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_run_holds_its_files_and_its_place_until_its_own_response_is_sent(serve_wrapper: Serve, is_async: bool) -> None:
+    gateway = serve_wrapper(
+        f"""
+        import threading
+        from starlette.responses import StreamingResponse
+        from gateway import BasePipelineWrapper, UploadFile
+
+        class PipelineWrapper(BasePipelineWrapper):
+            def setup(self):
+                self.gate, self.kept = threading.Event(), []
+
+            {"async " if is_async else ""}def run_api(self, document: UploadFile) -> StreamingResponse:
+                self.kept.append(document)
+
+                def copy():
+                    assert self.gate.wait(30)
+                    yield document.file.read()
+
+                return StreamingResponse(copy())
+        """
+    )
+    wrapper = deployment(gateway, "w").instance
+    files = {"document": b"content"}
+    with requests.post(f"{gateway.url}/w/run", files=files, stream=True, timeout=WAIT_S) as reply:
+        counts = in_flight(gateway, "w")
+        wrapper.gate.set()
+        assert (reply.content, counts) == (b"content", (1, 0))
+    eventually(lambda: in_flight(gateway, "w") == (0, 0))
+    eventually(lambda: wrapper.kept[0].file.closed)
 
 
 # Admission.

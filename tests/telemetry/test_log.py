@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
@@ -80,8 +79,8 @@ NEVER_RAISES = {
 
 @pytest.mark.parametrize("case", NEVER_RAISES)
 def test_log_never_raises(case: str) -> None:
-    for format in ("json", "console"):
-        head = f"from gateway.telemetry.log import configure_logging, log\nconfigure_logging(format={format!r})\n"
+    for style in ("json", "console"):
+        head = f"from gateway.telemetry.log import configure_logging, log\nconfigure_logging(format={style!r})\n"
         assert run_python(head + NEVER_RAISES[case])
 
 
