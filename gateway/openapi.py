@@ -37,7 +37,7 @@ ERRORS = {  # status → (component, description, whether `Retry-After` comes wi
     "500": ("Failed", "The wrapper failed.", False),
     "503": ("Unavailable", "No place in time, the wrapper loads or failed to load, or the server shuts down.", True),
     "504": ("DeadlineExceeded", "The run took too long.", False),
-    "default": ("Other", "Any other status that the wrapper answers with.", False),
+    "default": ("Other", "Any other status that the wrapper raises.", False),
 }
 SUCCESS = {
     "json": "The result.",
@@ -187,6 +187,8 @@ def _run_operation(name: str, signature: Signature, schemas: dict[str, Any]) -> 
     schemas[component] = arguments
     examples = _fitting(signature.schema, signature.schema.get("$defs", {}))
     shown = next(({"example": value} for value in examples), {})
+    success = _reply(SUCCESS[signature.result_kind], result, signature.media_type)
+    own = {"default": success} if signature.result_kind == "response" else {}
     return {
         "operationId": f"run_{name}",
         "tags": ["wrappers"],
@@ -200,10 +202,7 @@ def _run_operation(name: str, signature: Signature, schemas: dict[str, Any]) -> 
                 for media_type, schema in _bodies(component, arguments, signature.files).items()
             },
         },
-        "responses": {
-            "200": _reply(SUCCESS[signature.result_kind], result, signature.media_type),
-            **_errors(ERRORS),
-        },
+        "responses": {"200": success, **_errors(ERRORS), **own},
     }
 
 

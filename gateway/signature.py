@@ -242,6 +242,9 @@ def _read_result(function: Callable[..., Any], annotation: Any) -> tuple[ResultK
         return "events", "text/event-stream", {}
     if inspect.isclass(origin) and issubclass(origin, Response):
         return "response", origin.media_type or "*/*", {}
+    members = [get_origin(member) or member for member in get_args(annotation)]
+    if origin in (Union, types.UnionType) and any(_is_no_json(member) for member in members):
+        return "json", "application/json", {}  # decided when it runs
     if origin is inspect.Signature.empty or any(hasattr(leaf, "to_dict") for leaf in _leaves(annotation)):
         return "json", "application/json", {}  # Haystack's classes are sent as their to_dict() gives them
     try:
@@ -249,6 +252,10 @@ def _read_result(function: Callable[..., Any], annotation: Any) -> tuple[ResultK
         return "json", "application/json", adapter.json_schema(mode="serialization")
     except (PydanticUserError, SchemaError, TypeError):
         return "json", "application/json", {}
+
+
+def _is_no_json(kind: Any) -> bool:
+    return kind in _STREAMS or (inspect.isclass(kind) and issubclass(kind, Response | SSEStream))
 
 
 def _leaves(annotation: Any) -> list[Any]:

@@ -430,6 +430,12 @@ def test_errors_are_one_component() -> None:
             assert ("Retry-After" in found["headers"]) is (status in ("429", "503"))
 
 
+def test_wrapper_that_makes_its_own_replies_chooses_their_status() -> None:
+    responses = operation(describe([deploy("w", gives_picture)]))["responses"]
+    assert responses["default"] == responses["200"]
+    assert list(responses["default"]["content"]) == ["image/png"]
+
+
 def test_a_thousand_wrappers_are_described() -> None:
     one = deploy("w", takes_unions)
     document = describe(replace(one, name=f"w{number:03}") for number in range(1000))

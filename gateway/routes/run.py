@@ -2,11 +2,12 @@
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from gateway.disconnect import Disconnect
 from gateway.invoke import Invoker
+from gateway.protocols.run import encode_json
 from gateway.registry import Registry
 from gateway.routes.body import BodyReader
 from gateway.routes.reply import ReplyMaker
@@ -51,13 +52,12 @@ class SchemaEndpoint:
         deployment = self._registry.get(request.path_params["name"])
         signature = deployment.method("run_api").signature
         assert signature is not None
-        return JSONResponse(
-            {
-                "name": deployment.name,
-                "description": signature.description,
-                "arguments": signature.schema,
-                "files": list(signature.files),
-                "media_type": signature.media_type,
-                "result": signature.result_schema,
-            }
-        )
+        description = {
+            "name": deployment.name,
+            "description": signature.description,
+            "arguments": signature.schema,
+            "files": list(signature.files),
+            "media_type": signature.media_type,
+            "result": signature.result_schema,
+        }
+        return Response(encode_json(description), media_type="application/json")
