@@ -58,7 +58,8 @@ class Invoker:
     ) -> Any:
         """What `finish` makes of the method's value, where the method ran; or a `Stream` when it gives one.
 
-        From here on the run ends by itself: with the thread or task that works for it, or when it gets no place.
+        From here on the run ends by itself: with the thread or task that works for it, or when it gets no place. Only
+        a reply with a true `holds_run` still needs what the run holds: whoever gets it ends the run.
         Raises what `Limiter.acquire` raises, `DeadlineExceeded`, `CallerGone`, `Draining`, what the wrapper raises
         for its caller (`GatewayError`, `HTTPException`), and `WrapperRaised` for all else.
         """
@@ -91,6 +92,8 @@ class Invoker:
             result = call()
             if inspect.isawaitable(result):
                 result = await result
+            if run.is_cancelled:  # the method has swallowed its CancelledError
+                raise cancellation_error(run)
             found = find_stream(result)
             if found is None:
                 result = finish(result)
@@ -101,7 +104,8 @@ class Invoker:
             failure = wrapper_error(run, error)
             raise failure from failure.__cause__
         if found is None:
-            run.end()
+            if not _holds_run(result):
+                run.end()
             return result
         source, is_async, is_events = found
         stream = Stream(run, bounds, loop, is_events=is_events)
@@ -113,19 +117,7 @@ class Invoker:
 
     async def _call_on_thread(self, run: Run, call: Call, finish: Finish, bounds: StreamBounds) -> Any:
         loop = asyncio.get_running_loop()
-        outcome: asyncio.Future[Any] = loop.create_future()
-
-        def settle(result: Any, error: BaseException | None) -> None:
-            if outcome.done():  # the caller has left
-                return
-            if error is None:
-                outcome.set_result(result)
-            else:
-                outcome.set_exception(error)
-
-        def end(result: Any, error: BaseException | None) -> None:
-            run.end()
-            settle(result, error)
+        outcome = _Outcome(run, loop)
 
         def work() -> None:
             try:
@@ -135,21 +127,21 @@ class Invoker:
                 if found is None:
                     result = finish(result)
             except BaseException as error:
-                _call_loop(loop, end, None, wrapper_error(run, error))
+                outcome.tell(error=wrapper_error(run, error))
                 return
             if found is None:
-                _call_loop(loop, end, result, None)
+                outcome.tell(result)
                 return
             source, is_async, is_events = found
             stream = Stream(run, bounds, loop, is_events=is_events)
-            _call_loop(loop, settle, stream, None)
+            outcome.tell(stream, is_over=False)
             if is_async:
                 _call_loop(loop, self._produce_in_task, stream, source, loop)
             else:
                 self._produce_and_end(stream, source, loop)
 
         self._pool.start(work)
-        return await outcome
+        return await outcome.wait()
 
     @staticmethod
     def _produce_and_end(stream: Stream, source: Any, loop: asyncio.AbstractEventLoop) -> None:
@@ -161,6 +153,43 @@ class Invoker:
         task = loop.create_task(stream.produce_async(source))
         task.add_done_callback(lambda _: stream.run.end())
         stream.run.on_cancel(task.cancel)
+
+
+class _Outcome:
+    """What a run's thread tells the task that waits for it."""
+
+    def __init__(self, run: Run, loop: asyncio.AbstractEventLoop) -> None:
+        self._run = run
+        self._loop = loop
+        self._future: asyncio.Future[Any] = loop.create_future()
+
+    def tell(self, result: Any = None, error: BaseException | None = None, *, is_over: bool = True) -> None:
+        """From the thread. `is_over`: it is through with the run."""
+        _call_loop(self._loop, self._settle, result, error, is_over)
+
+    def _settle(self, result: Any, error: BaseException | None, is_over: bool) -> None:
+        is_left = self._future.done()  # the caller has gone
+        if is_over and (is_left or not _holds_run(result)):
+            self._run.end()
+        if is_left:
+            return
+        if error is None:
+            self._future.set_result(result)
+        else:
+            self._future.set_exception(error)
+
+    async def wait(self) -> Any:
+        try:
+            return await self._future
+        except asyncio.CancelledError:
+            future = self._future
+            if not future.cancelled() and future.exception() is None and _holds_run(future.result()):
+                self._run.end()  # the reply came in the moment in which the caller left
+            raise
+
+
+def _holds_run(reply: Any) -> bool:
+    return getattr(reply, "holds_run", False)
 
 
 class _Cancellable:
@@ -186,7 +215,7 @@ class _Cancellable:
         self._is_active = False
         if not self._is_hit or self._task is None or self._task.uncancel() > 0:
             return
-        if kind is None or isinstance(error, asyncio.CancelledError | GatewayError):
+        if isinstance(error, asyncio.CancelledError | GatewayError):
             raise cancellation_error(self._run) from None
 
 

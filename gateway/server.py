@@ -40,7 +40,15 @@ def run(app: Starlette, settings: Settings, listener: socket.socket) -> int:
     """Serve until SIGTERM or SIGINT and drain; a second signal ends the process at once. Gives the exit code."""
     # Its watcher was made for uvicorn and is process-wide; here streams end through their own runs.
     AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]
-    return asyncio.run(_run(app, settings, listener))
+    with asyncio.Runner() as runner:
+        loop = runner.get_loop()
+        serving = loop.create_task(_run(app, settings, listener))
+        while not serving.done():
+            try:
+                loop.run_until_complete(serving)
+            except (SystemExit, KeyboardInterrupt) as error:  # out of a task that a wrapper or a pipeline has made
+                log.error("a wrapper's task tried to end the process", exc_info=error)
+        return serving.result()
 
 
 async def _run(app: Starlette, settings: Settings, listener: socket.socket) -> int:

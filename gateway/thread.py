@@ -40,7 +40,7 @@ class ThreadPool:
                 return
             self._count += 1
             name = f"{self._name}-{self._count}"
-        threading.Thread(target=self._serve, args=(work,), name=name, daemon=True).start()
+        threading.Thread(target=self._serve, args=([work],), name=name, daemon=True).start()
 
     async def call(self, function: Callable[[], T]) -> T:
         """The result of `function`, run on a thread. A caller who is cancelled leaves the thread to its work."""
@@ -71,7 +71,8 @@ class ThreadPool:
         self.start(work)
         return await outcome
 
-    def _serve(self, work: Callable[[], object]) -> None:
+    def _serve(self, first: list[Callable[[], object]]) -> None:
+        work = first.pop()  # the thread object keeps its arguments: what they hold would live as long
         while True:
             work()
             del work  # what it holds must not live until the next one comes

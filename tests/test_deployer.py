@@ -360,13 +360,13 @@ def test_close_is_called_when_the_server_stops(tmp_path: Path, code: str) -> Non
 def test_server_stops_well_though_a_close_exits(tmp_path: Path) -> None:
     for name in ("a", "b"):
         source = f"""
-    import sys
+    import os
 
     class PipelineWrapper:
         def run_api(self) -> str: ...
 
         def close(self):
-            print("closing {name}", file=sys.stderr)
+            os.write(2, b"closing {name}\\n")
             raise SystemExit(3)
         """
         write_wrapper(tmp_path, name, source)

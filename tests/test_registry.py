@@ -46,7 +46,10 @@ def test_get_gives_the_deployment() -> None:
 
 def test_get_says_why_there_is_none() -> None:
     registry = Registry()
+    with pytest.raises(WrapperLoading, match=r"^the wrappers are still being looked for"):
+        registry.get("my_pipeline")
     registry.put(Entry("my_pipeline"), Entry("broken", failure="secret reason"))
+    registry.is_scanned = True
     with pytest.raises(WrapperLoading) as loading:
         registry.get("my_pipeline")
     assert (loading.value.status, loading.value.headers) == (503, {"Retry-After": "1"})

@@ -133,7 +133,9 @@ def test_start_takes_an_idle_thread_again() -> None:
     assert len(used) == 1
 
 
-def test_start_lets_go_of_what_it_ran() -> None:
+def test_start_lets_go_of_what_it_ran(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(thread, "IDLE_S", 60)  # the thread lives on
+
     class Held:
         pass
 

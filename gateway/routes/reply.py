@@ -7,16 +7,40 @@ import anyio
 from sse_starlette.sse import EventSourceResponse, SendTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.errors import CallerGone, GatewayError
 from gateway.protocols.run import Encoder, EventEncoder, TextEncoder, encode_result
 from gateway.routes.problem import ProblemRenderer
+from gateway.run import Run
 from gateway.settings import Settings
 from gateway.stream import Stream
 from gateway.telemetry.log import log
 
 STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+def encode_reply(run: Run, value: Any) -> ASGIApp:
+    """A whole reply; a wrapper's own `Response` as it is."""
+    if isinstance(value, Response):
+        return _OwnResponse(run, value)
+    return Response(encode_result(value), media_type="application/json")
+
+
+class _OwnResponse:
+    """Ends the run when the wrapper's response has been sent: it may read an upload, and it is work in hand."""
+
+    holds_run = True
+
+    def __init__(self, run: Run, response: Response) -> None:
+        self._run = run
+        self._response = response
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._response(scope, receive, send)
+        finally:
+            self._run.end()
 
 
 class ReplyMaker:
@@ -26,14 +50,9 @@ class ReplyMaker:
         self._settings = settings
         self._problems = problems
 
-    @staticmethod
-    def encode(value: Any) -> Response:
-        """A whole reply; a wrapper's own `Response` passes."""
-        return value if isinstance(value, Response) else Response(encode_result(value), media_type="application/json")
-
-    async def make(self, outcome: Response | Stream) -> Response:
+    async def make(self, outcome: ASGIApp | Stream) -> ASGIApp:
         """A stream's first batch is awaited, so that an early failure has its status. Raises that failure."""
-        if isinstance(outcome, Response):
+        if not isinstance(outcome, Stream):
             return outcome
         await outcome.wait_for_first(self._settings.first_byte_wait_s)
         if outcome.is_events:

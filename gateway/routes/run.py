@@ -1,5 +1,7 @@
 """`POST /{name}/run` and `GET /{name}/schema`."""
 
+from functools import partial
+
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
@@ -10,7 +12,7 @@ from gateway.invoke import Invoker
 from gateway.protocols.run import encode_json
 from gateway.registry import Registry
 from gateway.routes.body import BodyReader
-from gateway.routes.reply import ReplyMaker
+from gateway.routes.reply import ReplyMaker, encode_reply
 from gateway.run import Run
 
 
@@ -37,7 +39,7 @@ class RunEndpoint:
             run.end()
             raise
         async with Disconnect(receive, run) as disconnect:
-            outcome = await self._invoker.invoke(run, deployment, method, arguments, self._replies.encode)
+            outcome = await self._invoker.invoke(run, deployment, method, arguments, partial(encode_reply, run))
             response = await self._replies.make(outcome)
             await response(scope, disconnect.receive, send)
 
