@@ -9,7 +9,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Any
 
-from gateway.errors import Draining, GatewayError
+from gateway.errors import Draining, GatewayError, Unavailable
 from gateway.registry import Deployment, Method
 from gateway.run import Run
 from gateway.stream import Stream, StreamBounds, cancellation_error, find_stream, wrapper_error
@@ -140,7 +140,11 @@ class Invoker:
             else:
                 self._produce_and_end(stream, source, loop)
 
-        self._pool.start(work)
+        try:
+            self._pool.start(work)
+        except RuntimeError as error:  # the machine has no thread left
+            run.end()
+            raise Unavailable(f"wrapper {run.wrapper}: {error}; try again later") from error
         return await outcome.wait()
 
     @staticmethod

@@ -8,6 +8,7 @@ the same second and of the same size would load stale code) nor written (the fol
 import inspect
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from gateway.registry import Method
 from gateway.signature import read_signature
 
 ROOT = "gateway_wrappers"
+_TAKING = threading.Lock()
 ENTRY_MODULE = "pipeline_wrapper"
 RUN_METHODS = ("run_api", "run_chat_completion", "run_response", "run_embedding", "run_file_upload")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -79,7 +81,7 @@ def load(name: str, folder: Path, generation: int) -> Loaded:
 
     Raises `LoadError` with the file and line; nothing of the wrapper is left in `sys.modules` then.
     """
-    package = _free_package(name, generation)
+    package = _take_package(name, generation)
     try:
         module = _import(package, folder)
         kind = getattr(module, "PipelineWrapper", None)
@@ -123,11 +125,13 @@ def _relative(filename: str, folder: Path) -> str:
     return str(path.relative_to(folder)) if path.is_relative_to(folder) else filename
 
 
-def _free_package(name: str, generation: int) -> str:
-    """Another app in this process may serve a wrapper of the same name and generation."""
+def _take_package(name: str, generation: int) -> str:
+    """Another app in this process may serve, or be loading, a wrapper of the same name and generation."""
     package = f"{ROOT}.{name}_{generation}"
-    while package in sys.modules:
-        package += "_"
+    with _TAKING:
+        while package in sys.modules:
+            package += "_"
+        sys.modules[package] = ModuleType(package)
     return package
 
 

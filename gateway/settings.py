@@ -53,7 +53,7 @@ class Settings(BaseModel):
 
     setup_timeout_s: float = Field(600, gt=0, description="longest setup() of a wrapper")
     shutdown_timeout_s: float = Field(30, ge=0, description="how long runs in hand may go on after SIGTERM")
-    keep_alive_timeout_s: float = Field(5, gt=0, description="an idle connection is closed after so long")
+    keep_alive_timeout_s: float = Field(75, gt=0, description="an idle connection is closed after so long")
 
 
 def load_settings(typed: Mapping[str, Any], environ: Mapping[str, str], folder: Path) -> Settings:

@@ -26,7 +26,8 @@ class _Hayhooks(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name in NAMES:
             return getattr(gateway, name)
-        raise AttributeError(f"{name} of hayhooks is not there in haystack-gateway {gateway.__version__}")
+        kind = AttributeError if name.startswith("__") else ImportError  # of which Python keeps the text
+        raise kind(f"haystack-gateway {gateway.__version__} does not have {name} of hayhooks")
 
 
 def install() -> None:
