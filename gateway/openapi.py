@@ -4,24 +4,19 @@ A run is one path for each wrapper, because its arguments are its own; the gatew
 listed where the server sends it. 405, and 404 for a path that does not exist, belong to no operation: `info` tells.
 """
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
-from itertools import islice
-from types import NoneType
 from typing import Any, get_args
 
 from gateway.registry import Deployment, State
+from gateway.schema import Schema, fitting, hoist
 from gateway.signature import FileParameter, Signature
 from gateway.version import __version__
 from gateway.wrapper import Limits
 
-Schema = Mapping[str, Any]
-
 JSON = "application/json"
 MULTIPART = "multipart/form-data"
 URLENCODED = "application/x-www-form-urlencoded"
-DEFINITIONS = "#/$defs/"
 NAME_PATTERN = "^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 ABOUT = (
     "Haystack pipelines and agents, each a wrapper that is run with `POST /{name}/run`. "
@@ -177,15 +172,15 @@ def _errors(statuses: Iterable[str]) -> dict[str, Any]:
 
 def _run_operation(name: str, signature: Signature, schemas: dict[str, Any]) -> dict[str, Any]:
     """`operationId` holds the name as it is: `a-b` and `a_b` stay two."""
-    arguments = _hoist(f"{name}.", signature.schema, schemas)
-    result = _hoist(f"{name}.result.", signature.result_schema, schemas)
+    arguments = hoist(f"{name}.", signature.schema, schemas)
+    result = hoist(f"{name}.result.", signature.result_schema, schemas)
     if signature.result_kind == "json":
         result = _object({"result": result})
     elif signature.media_type.startswith("text/"):
         result = TEXT
     component = f"{name}.run.arguments"  # a model's key has one dot, or `result` between its two
     schemas[component] = arguments
-    examples = _fitting(signature.schema, signature.schema.get("$defs", {}))
+    examples = fitting(signature.schema, signature.schema.get("$defs", {}))
     shown = next(({"example": value} for value in examples), {})
     success = _reply(SUCCESS[signature.result_kind], result, signature.media_type)
     own = {"default": success} if signature.result_kind == "response" else {}
@@ -223,175 +218,3 @@ def _file_schema(is_list: bool, description: str) -> dict[str, Any]:
     file = {"type": "string", "contentMediaType": "application/octet-stream"}
     schema: dict[str, Any] = {"type": "array", "items": file} if is_list else file
     return {**schema, "description": description} if description else schema
-
-
-HOLD_SCHEMAS = frozenset(
-    {"additionalProperties", "allOf", "anyOf", "contains", "contentSchema", "else", "if", "items", "not", "oneOf"}
-    | {"prefixItems", "propertyNames", "then", "unevaluatedItems", "unevaluatedProperties"}
-)
-NAME_SCHEMAS = frozenset({"dependentSchemas", "patternProperties", "properties"})
-
-
-def _hoist(prefix: str, schema: Schema, schemas: dict[str, Any]) -> dict[str, Any]:
-    """The schema with its `$defs` moved to the document's components, each under `prefix` and its name.
-
-    Walks from keyword to keyword: a property may be called `$ref`, and a default may hold anything.
-    """
-    definitions: Schema = schema.get("$defs", {})
-
-    def point(reference: str) -> str:
-        return f"#/components/schemas/{prefix}{reference.removeprefix(DEFINITIONS)}"
-
-    def move(node: Any) -> Any:
-        if isinstance(node, list):
-            return [move(item) for item in node]
-        if not isinstance(node, Mapping):
-            return node
-        moved: dict[str, Any] = {key: node[key] for key in node if _is_shown(key, node, definitions)}
-        moved |= {key: move(node[key]) for key in node.keys() & HOLD_SCHEMAS}
-        moved |= {key: {name: move(node[key][name]) for name in node[key]} for key in node.keys() & NAME_SCHEMAS}
-        if "$ref" in moved:
-            moved["$ref"] = point(moved["$ref"])
-        if "discriminator" in moved:
-            mapping = {tag: point(target) for tag, target in moved["discriminator"]["mapping"].items()}
-            moved["discriminator"] = {**moved["discriminator"], "mapping": mapping}
-        return moved
-
-    for name, model in definitions.items():
-        schemas[f"{prefix}{name}"] = move(model)
-    hoisted: dict[str, Any] = move(schema)
-    return hoisted
-
-
-def _is_shown(key: str, node: Schema, definitions: Schema) -> bool:
-    if key in HOLD_SCHEMAS or key in NAME_SCHEMAS:
-        return True
-    if key == "discriminator":  # that of a union in a union maps to schemas, which OpenAPI does not know
-        return all(isinstance(target, str) for target in node[key].get("mapping", {0: 0}).values())
-    if key == "default" and not _admits(node, node[key], definitions):  # `query: str = None`: nobody can send it
-        return False
-    return key != "$defs" and _is_json(node[key])
-
-
-def _is_json(value: Any) -> bool:
-    """An infinite default has no JSON, and none is shown."""
-    try:
-        json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
-Fits = Callable[[Any, Any], bool]
-KIND = {
-    NoneType: "null",
-    bool: "boolean",
-    int: "integer",
-    float: "number",
-    str: "string",
-    list: "array",
-    dict: "object",
-}
-CHECKS: Mapping[str, Callable[[Any, Any, Fits], bool]] = {
-    "type": lambda kinds, value, _: any(_is_a(kind, value) for kind in ([kinds] if isinstance(kinds, str) else kinds)),
-    "const": lambda const, value, _: bool(value == const),
-    "enum": lambda choices, value, _: value in choices,
-    "anyOf": lambda choices, value, fits: any(fits(choice, value) for choice in choices),
-    "oneOf": lambda choices, value, fits: any(fits(choice, value) for choice in choices),
-    "allOf": lambda choices, value, fits: all(fits(choice, value) for choice in choices),
-    "minimum": lambda bound, value, _: not _is_a("number", value) or value >= bound,
-    "maximum": lambda bound, value, _: not _is_a("number", value) or value <= bound,
-    "exclusiveMinimum": lambda bound, value, _: not _is_a("number", value) or value > bound,
-    "exclusiveMaximum": lambda bound, value, _: not _is_a("number", value) or value < bound,
-    "multipleOf": lambda step, value, _: not _is_a("number", value) or value % step == 0,
-    "minLength": lambda bound, value, _: not isinstance(value, str) or len(value) >= bound,
-    "maxLength": lambda bound, value, _: not isinstance(value, str) or len(value) <= bound,
-    "minItems": lambda bound, value, _: not isinstance(value, list) or len(value) >= bound,
-    "maxItems": lambda bound, value, _: not isinstance(value, list) or len(value) <= bound,
-    "items": lambda items, value, fits: not isinstance(value, list) or all(fits(items, item) for item in value),
-    "required": lambda names, value, _: not isinstance(value, dict) or all(name in value for name in names),
-    "properties": lambda properties, value, fits: (
-        not isinstance(value, dict) or all(fits(properties[name], value[name]) for name in properties.keys() & value)
-    ),
-}
-
-
-def _is_a(kind: str, value: Any) -> bool:
-    found = KIND.get(type(value))
-    return found == kind or (found, kind) == ("integer", "number")
-
-
-def _admits(schema: Any, value: Any, definitions: Schema) -> bool:
-    """Whether the value has the schema's types and bounds; formats and patterns are not looked at."""
-
-    def fits(inner: Any, part: Any) -> bool:
-        return _admits(inner, part, definitions)
-
-    if not isinstance(schema, Mapping):
-        return schema is not False
-    if "$ref" in schema and not fits(_resolve(schema, definitions), value):
-        return False
-    return all(check(schema[key], value, fits) for key, check in CHECKS.items() if key in schema)
-
-
-def _resolve(schema: Schema, definitions: Schema) -> Schema:
-    found: Schema = definitions.get(schema["$ref"].removeprefix(DEFINITIONS), {})
-    return found
-
-
-MAX_DEPTH = 8
-EXAMPLES = {
-    None: "text",
-    "date": "2026-01-31",
-    "date-time": "2026-01-31T12:00:00Z",
-    "duration": "PT1H",
-    "email": "name@example.com",
-    "time": "12:00:00Z",
-    "uri": "https://example.com/",
-    "uuid": "00000000-0000-4000-8000-000000000000",
-}
-
-
-def _fitting(schema: Any, definitions: Schema, depth: int = 0) -> Iterator[Any]:
-    """Examples that have the schema's types and bounds, the author's own first. Formats and patterns may yield none."""
-    if depth < MAX_DEPTH and isinstance(schema, Mapping):
-        for candidate in _candidates(schema, definitions, depth + 1):
-            if _is_json(candidate) and _admits(schema, candidate, definitions):
-                yield candidate
-
-
-def _candidates(schema: Schema, definitions: Schema, depth: int) -> Iterator[Any]:
-    yield from schema.get("examples", ())
-    yield from (schema[key] for key in ("example", "default", "const") if key in schema)
-    yield from schema.get("enum", ())
-    choices = [choice for key in ("anyOf", "oneOf", "allOf") for choice in schema.get(key, ())]
-    for choice in [_resolve(schema, definitions)] if "$ref" in schema else choices:
-        yield from _fitting(choice, definitions, depth)
-    if "type" in schema:
-        yield from _of_type(schema, definitions, depth)
-    elif not schema.keys() & {"const", "enum", "$ref", "anyOf", "oneOf", "allOf"}:
-        yield "text"
-
-
-def _of_type(schema: Schema, definitions: Schema, depth: int) -> Iterator[Any]:
-    def first(inner: Any) -> list[Any]:
-        return list(islice(_fitting(inner, definitions, depth), 1))
-
-    kind = schema["type"]
-    if kind == "string" and schema.get("format") in EXAMPLES and not schema.keys() & {"pattern", "contentMediaType"}:
-        text = EXAMPLES[schema.get("format")]
-        yield text.ljust(schema.get("minLength", 0), "x")[: schema.get("maxLength")]
-    elif kind in ("integer", "number"):
-        low = schema.get("minimum", schema.get("exclusiveMinimum", 0))
-        high = schema.get("maximum", schema.get("exclusiveMaximum", low + 2))
-        step = schema.get("multipleOf", 1)
-        yield from (1, low, low + 1, high, high - 1, (low + high) / 2, low // step * step + step)
-    elif kind == "array":
-        parts = [part for inner in schema.get("prefixItems", ()) for part in first(inner)]
-        yield parts + first(schema.get("items", {})) * max(schema.get("minItems", 1) - len(parts), 0)
-        yield []
-    elif kind == "object":
-        properties = schema.get("properties", {})
-        yield {name: part for name in schema.get("required", ()) for part in first(properties.get(name, {}))}
-    elif kind in ("boolean", "null"):
-        yield True if kind == "boolean" else None

@@ -369,7 +369,11 @@ def test_deadline_is_set_from_the_limit_and_its_timer_ends_with_the_run(kind: st
         run, task = house.start()
         left_s = await task
         timers = [timer for timer in asyncio.get_running_loop()._scheduled if not timer.cancelled()]  # type: ignore[attr-defined]
-        return left_s, run.deadline, [timer for timer in timers if timer.when() > asyncio.get_running_loop().time() + 500]
+        return (
+            left_s,
+            run.deadline,
+            [timer for timer in timers if timer.when() > asyncio.get_running_loop().time() + 500],
+        )
 
     left_s, deadline, timers = run_on_loop(main)
     assert 900 < left_s <= 1000

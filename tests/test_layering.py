@@ -21,6 +21,7 @@ LAYERS = {
     "gateway.protocols": 0,
     "gateway.haystack.message": 0,
     "gateway.middleware.linger": 0,
+    "gateway.schema": 0,
     "gateway.settings": 1,
     "gateway.telemetry": 1,
     "gateway.signature": 1,

@@ -1,9 +1,9 @@
 """What a run gave, as an ASGI response."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any
 
-import anyio
 from sse_starlette.sse import EventSourceResponse, SendTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -115,7 +115,7 @@ class TextStreamResponse(Response):
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         try:
             async for piece in self._pieces:
-                with anyio.fail_after(self._send_timeout_s):
+                async with asyncio.timeout(self._send_timeout_s):
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
         except TimeoutError:
