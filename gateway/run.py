@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from time import monotonic
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol
 
 Cause = Literal["disconnect", "timeout", "shutdown", "overflow"]
 
@@ -121,9 +121,8 @@ class Sink(Protocol):
         """From a task on the event loop: waits while the reader is slow."""
 
 
-@runtime_checkable
 class StreamSource(Protocol):
-    """A stream that the gateway runs directly instead of iterating it.
+    """A stream that the gateway runs directly instead of iterating it: what has `feed` and `is_async`.
 
     `is_async` False: `feed` is called on the run's thread and returns when all has been pushed.
     `is_async` True: `feed` gives an awaitable, which is awaited on the event loop.

@@ -205,7 +205,7 @@ class Stream:
     def produce(self, source: Iterable[Any] | StreamSource) -> None:
         """On a thread: push all that `source` gives, close it, keep how it ended. Does not raise."""
         try:
-            if isinstance(source, StreamSource):
+            if hasattr(source, "feed"):
                 source.feed(self)
             else:
                 self._drain(iter(source))
@@ -218,7 +218,7 @@ class Stream:
     async def produce_async(self, source: AsyncIterable[Any] | StreamSource) -> None:
         """In a task: push all that `source` gives, close it, keep how it ended. Does not raise."""
         try:
-            if isinstance(source, StreamSource):
+            if hasattr(source, "feed"):
                 await source.feed(self)
             else:
                 await self._drain_async(aiter(source))
@@ -258,7 +258,7 @@ def find_stream(result: Any) -> tuple[Any, bool, bool] | None:
     """What in a wrapper's result streams: `(source, is_async, is_events)`, None when nothing does."""
     is_events = isinstance(result, SSEStream)
     source = result.stream if isinstance(result, SSEStream) else result
-    if isinstance(source, StreamSource):
+    if hasattr(source, "feed") and hasattr(source, "is_async"):  # a `StreamSource`
         return source, source.is_async, is_events
     if hasattr(source, "__anext__"):
         return source, True, is_events
@@ -270,4 +270,4 @@ def find_stream(result: Any) -> tuple[Any, bool, bool] | None:
 
 
 def _weigh(chunk: Any) -> int:
-    return len(chunk) if isinstance(chunk, str | bytes) else NOMINAL_BYTES
+    return len(chunk) if isinstance(chunk, (str, bytes)) else NOMINAL_BYTES  # a union would be built at each call

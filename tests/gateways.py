@@ -1,6 +1,7 @@
 """A real gateway for a test: in a thread of this process, or as a process of its own."""
 
 import asyncio
+import json
 import os
 import queue
 import signal
@@ -105,7 +106,8 @@ class Process:
     @property
     def url(self) -> str:
         line = next((line for line in self.lines if '"listening"' in line), None) or self.wait_for('"listening"')
-        return line.split('"url": "')[1].split('"')[0]
+        url: str = json.loads(line)["url"]
+        return url
 
     def wait_until_ready(self) -> None:
         deadline_s = time.monotonic() + START_S

@@ -4,7 +4,8 @@ from time import monotonic
 
 import pytest
 
-from gateway.run import Run, RunCancelled, StreamSource, current_run, get_run
+from gateway.run import Run, RunCancelled, current_run, get_run
+from gateway.stream import find_stream
 
 
 def test_current_run_outside_of_a_run() -> None:
@@ -130,5 +131,10 @@ def test_stream_source_is_recognised_by_its_shape() -> None:
 
         def feed(self, sink: object) -> None: ...
 
-    assert isinstance(Source(), StreamSource)
-    assert not isinstance(iter([]), StreamSource)
+    class Parser:
+        def feed(self, text: str) -> None: ...
+
+    source, chunks = Source(), iter([1])
+    assert find_stream(source) == (source, False, False)
+    assert find_stream(chunks) == (chunks, False, False)
+    assert find_stream(Parser()) is None

@@ -101,7 +101,8 @@ class EventEncoder:
     """`text/event-stream`: one event for each chunk; a broken stream ends with an event `error`."""
 
     def feed(self, batch: Iterable[Any]) -> bytes:
-        return b"".join(encode_event(text) for text in map(chunk_text, batch) if text is not None)
+        events = [_event_text(text) for text in map(chunk_text, batch) if text is not None]
+        return "".join(events).encode("utf-8", "replace")
 
     def fail(self, problem: Mapping[str, Any]) -> bytes | None:
         return encode_event(encode_json(problem).decode(), event="error")
@@ -110,7 +111,10 @@ class EventEncoder:
 def encode_event(data: str, *, event: str | None = None) -> bytes:
     """One event. A line break inside of `data`, `\\r` and `\\r\\n` too, arrives as `\\n`: the format has no other."""
     head = "" if event is None else f"event: {event}\n"
+    return f"{head}{_event_text(data)}".encode("utf-8", "replace")
+
+
+def _event_text(data: str) -> str:
     if "\n" in data or "\r" in data:
-        lines = "".join(f"data: {line}\n" for line in _LINE.split(data))
-        return f"{head}{lines}\n".encode("utf-8", "replace")
-    return f"{head}data: {data}\n\n".encode("utf-8", "replace")
+        data = "\ndata: ".join(_LINE.split(data))
+    return f"data: {data}\n\n"

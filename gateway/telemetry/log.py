@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import structlog
+from pydantic_core import to_json
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from gateway.run import get_run
@@ -94,15 +95,13 @@ def configure_logging(*, level: str = "info", format: str = "auto") -> None:  # 
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    render: list[Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
-        if console
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False, default=str)]
-    )
+    render: list[Processor] = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    if not console:
+        render = [structlog.processors.format_exc_info, _render_json]
     structlog.configure(
-        processors=[*shared, *render],
+        processors=[*shared, *render, _encode],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),  # one write and one flush a line
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
@@ -117,3 +116,11 @@ def configure_logging(*, level: str = "info", format: str = "auto") -> None:  # 
     logging.basicConfig(level=floor, handlers=[handler], force=True)
     if level != "debug":  # at INFO Haystack writes a line for every component of every run
         logging.getLogger("haystack").setLevel(max(logging.WARNING, floor))
+
+
+def _render_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
+    return to_json(event, fallback=str, inf_nan_mode="strings").decode()
+
+
+def _encode(_logger: WrappedLogger, _method: str, line: Any) -> bytes:
+    return str(line).encode("utf-8", "backslashreplace")
