@@ -6,6 +6,8 @@ import logging
 import os
 import signal
 import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import hypercorn.asyncio.run
 from hypercorn.asyncio import serve
@@ -19,6 +21,8 @@ from gateway.settings import Settings
 from gateway.telemetry.log import log
 
 BACKLOG = 1024
+EXIT_S = 2.0  # for what runs at the interpreter's exit
+COMPONENT_THREADS = 1024  # as many as a wrapper has async runs
 GRACE_S = 1.0  # for what Hypercorn still has to write when the last run has ended
 
 
@@ -51,7 +55,12 @@ def run(app: Starlette, settings: Settings, listener: socket.socket) -> int:
                 loop.run_until_complete(serving)
             except (SystemExit, KeyboardInterrupt) as error:  # out of a task that a wrapper or a pipeline has made
                 log.error("a wrapper's task tried to end the process", exc_info=error)
-        return serving.result()
+        code = serving.result()
+        # Python joins the threads of executors at exit; one that a wrapper left stuck must not keep the process.
+        last_resort = threading.Timer(EXIT_S, os._exit, (code,))
+        last_resort.daemon = True
+        last_resort.start()
+    return code
 
 
 async def _run(app: Starlette, settings: Settings, listener: socket.socket) -> int:
@@ -96,6 +105,10 @@ async def _watch_loading(app: Starlette, settings: Settings) -> None:
 async def serve_app(app: Starlette, settings: Settings, listener: socket.socket, stop: asyncio.Event) -> None:
     """Serve until `stop` is set. Takes the socket over."""
     hypercorn.asyncio.run.TCPServer = _Connection  # type: ignore[attr-defined]
+    # Here Haystack's `run_async` runs what is not async. asyncio's own handful of threads for the whole process would
+    # be taken by as many pipelines whose readers are slow.
+    executor = ThreadPoolExecutor(COMPONENT_THREADS, thread_name_prefix="component")
+    asyncio.get_running_loop().set_default_executor(executor)
     config = Config()
     config.bind = [f"fd://{listener.detach()}"]
     config.backlog = BACKLOG

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ from gateway.cli.environment import prepare_haystack
 from gateway.errors import ConfigError
 from gateway.settings import Settings, load_settings
 
-EXIT_S = 2.0  # for what runs at the interpreter's exit
 ADD_HELP = False  # `-h` is the host here, as in Hayhooks
 
 
@@ -62,9 +60,4 @@ def _serve(settings: Settings) -> int:
 
     listener = server.bind(settings)
     configure_logging(level=settings.log_level, format=settings.log_format)
-    code = server.run(create_app(settings), settings, listener)
-    # Python joins the threads of executors at exit; one that a wrapper left stuck must not keep the process.
-    last_resort = threading.Timer(EXIT_S, os._exit, (code,))
-    last_resort.daemon = True
-    last_resort.start()
-    return code
+    return server.run(create_app(settings), settings, listener)

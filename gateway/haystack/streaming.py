@@ -10,10 +10,13 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from gateway.run import RunCancelled, Sink
+from gateway.errors import WrapperRaised
+from gateway.run import Run, RunCancelled, Sink
+from gateway.stream import Stream, StreamBounds
 
 Components = Sequence[str] | Literal["all"] | None
 _BUFFER_CHUNKS = 256
+_BUFFER_BYTES = 256 * 1024
 _CALLBACK = "streaming_callback"
 
 
@@ -87,7 +90,7 @@ class AsyncSource:
         await self._pipeline.run_async(**_keywords(self._pipeline, self._arguments, self._names, callback))
 
     def __aiter__(self) -> AsyncIterator[Any]:
-        return _TaskSink().read(self.feed)
+        return _read_task(self)
 
     async def __anext__(self) -> Any:
         self._iterator = self._iterator or aiter(self)
@@ -172,36 +175,19 @@ class _ThreadSink:
         self._chunks.put(end)
 
 
-class _TaskSink:
-    """For iteration outside of the gateway: the run in a task, a bounded queue between."""
-
-    def __init__(self) -> None:
-        self._chunks: asyncio.Queue[Any] = asyncio.Queue(_BUFFER_CHUNKS)
-        self._loop = asyncio.get_running_loop()
-
-    def push(self, chunk: Any) -> None:
-        if asyncio._get_running_loop() is self._loop:
-            self._chunks.put_nowait(chunk)
-        else:
-            asyncio.run_coroutine_threadsafe(self._chunks.put(chunk), self._loop).result()
-
-    async def push_async(self, chunk: Any) -> None:
-        await self._chunks.put(chunk)
-
-    async def read(self, feed: Callable[[Sink], Any]) -> AsyncIterator[Any]:
-        task = asyncio.ensure_future(self._run(feed))
-        try:
-            while not isinstance(chunk := await self._chunks.get(), _End):
+async def _read_task(source: AsyncSource) -> AsyncIterator[Any]:
+    """For iteration outside of the gateway, or of a wrapper that changes the chunks: the run in a task."""
+    loop, run = asyncio.get_running_loop(), Run("", "")
+    stream = Stream(run, StreamBounds(_BUFFER_CHUNKS, _BUFFER_BYTES), loop, is_events=False)
+    run.on_cancel(loop.create_task(stream.produce_async(source)).cancel)
+    raised: BaseException | None = None
+    try:
+        async for batch in stream:
+            for chunk in batch:
                 yield chunk
-            if chunk.error is not None:
-                raise chunk.error
-        finally:
-            task.cancel()
-
-    async def _run(self, feed: Callable[[Sink], Any]) -> None:
-        end = _End()
-        try:
-            await feed(self)
-        except Exception as error:
-            end.error = error
-        await self._chunks.put(end)
+    except WrapperRaised as error:
+        raised = error.__cause__ or error
+    finally:
+        stream.close()
+    if raised is not None:
+        raise raised

@@ -1,7 +1,7 @@
 """What a run gave, as an ASGI response."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
 from sse_starlette.sse import EventSourceResponse, SendTimeoutError
@@ -14,7 +14,7 @@ from gateway.protocols.run import Encoder, EventEncoder, TextEncoder, encode_res
 from gateway.routes.problem import ProblemRenderer
 from gateway.run import Run
 from gateway.settings import Settings
-from gateway.stream import Stream
+from gateway.stream import Stream, wrapper_error
 from gateway.telemetry.log import log
 
 STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -75,8 +75,7 @@ async def encode_stream(stream: Stream, encoder: Encoder, problems: ProblemRende
     """Each batch as one piece of bytes. Raises `StreamBroken` when the encoder cannot say that the stream failed."""
     try:
         async for batch in stream:
-            piece = encoder.feed(batch)
-            if piece:
+            for piece in _encode(stream, encoder, batch):
                 yield piece
     except CallerGone as error:
         raise StreamBroken from error
@@ -87,6 +86,22 @@ async def encode_stream(stream: Stream, encoder: Encoder, problems: ProblemRende
         yield last
     finally:
         stream.close()
+
+
+def _encode(stream: Stream, encoder: Encoder, batch: list[Any]) -> Iterator[bytes]:
+    """One piece for all of them; when a chunk cannot be encoded, those before it and then its error."""
+    try:
+        whole = encoder.feed(batch)
+    except Exception:  # said below, where the chunk is known
+        whole = None
+    if whole:
+        yield whole
+    for chunk in batch if whole is None else ():
+        try:
+            yield encoder.feed([chunk])
+        except Exception as error:  # the wrapper's own object
+            failure = wrapper_error(stream.run, error)
+            raise failure from failure.__cause__
 
 
 class _EventResponse(EventSourceResponse):
