@@ -221,8 +221,10 @@ class Odd(BaseException):
 @both
 @pytest.mark.parametrize(
     "error",
-    [ValueError("no"), Odd("odd"), SystemExit(3), KeyboardInterrupt(), RunCancelled("timeout"), GeneratorExit()]
-    + [asyncio.CancelledError(), MemoryError(), TimeoutError(), OSError(5, "x")],
+    [
+        *(ValueError("no"), Odd("odd"), SystemExit(3), KeyboardInterrupt(), RunCancelled("timeout"), GeneratorExit()),
+        *(asyncio.CancelledError(), MemoryError(), TimeoutError(), OSError(5, "x")),
+    ],
     ids=lambda error: type(error).__name__,
 )
 def test_error_comes_after_the_chunks(kind: str, error: BaseException) -> None:
@@ -656,7 +658,7 @@ def test_push_on_the_loop_past_the_bound_cancels_the_run() -> None:
 
     async def main() -> Any:
         producer = Producer(PushingAsync(feed), StreamBounds(10, 10**9))
-        chunks, raised = await collect(producer.stream)
+        _, raised = await collect(producer.stream)
         return producer.run.cause, type(raised), raised.message if raised else None
 
     message = "wrapper w: a callback on the event loop outran the stream's reader"

@@ -359,7 +359,7 @@ HEAD = """
 
 
 def wrapper(stream: str, parameters: str = "") -> str:
-    """A wrapper that streams what this expression gives; `HELPER` in it is the sync or the async one."""
+    """A wrapper that streams what this expression gives."""
     method = "async def run_api_async" if "async_streaming" in stream else "def run_api"
     return f"""{HEAD}
     class PipelineWrapper(BasePipelineWrapper):
@@ -403,7 +403,8 @@ def test_gateway_streams_several_components_through_a_small_buffer(
 ) -> None:
     first, second = (names.split(", ") * 2)[:2]
     arguments = '{"a": {"count": 500}, "b": {"count": 500}}'
-    stream = f'{helper(kind)}(beside({first}("a"), {second}("b")), pipeline_run_args={arguments}, streaming_components="all")'
+    pipeline = f'beside({first}("a"), {second}("b"))'
+    stream = f'{helper(kind)}({pipeline}, pipeline_run_args={arguments}, streaming_components="all")'
     gateway = serve_wrapper(wrapper(stream), stream_buffer_chunks=2)
     with connect(gateway.port) as connection:
         chunks = connection.post().head().body().decode().split()
