@@ -2,8 +2,8 @@
 
 import asyncio
 import inspect
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import partial
 from time import monotonic
 from types import TracebackType
@@ -28,14 +28,18 @@ class Invoker:
         self._buffer_chunks = buffer_chunks
         self._buffer_bytes = buffer_bytes
         self._runs: set[Run] = set()
+        self._replies = 0
         self._is_idle = asyncio.Event()
         self.is_draining = False
 
     async def drain(self, timeout_s: float) -> None:
-        """Refuse new runs; return when those in hand have ended, the rest of them cancelled after `timeout_s`."""
+        """Refuse new runs; return when those in hand have ended and their replies been sent.
+
+        After `timeout_s` the rest is cancelled.
+        """
         self.is_draining = True
-        if self._runs:
-            log.info("waiting for runs in hand", runs=len(self._runs), timeout_s=timeout_s)
+        if self._runs or self._replies:
+            log.info("waiting for runs in hand", runs=len(self._runs), replies=self._replies, timeout_s=timeout_s)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._is_idle.wait(), timeout_s)
         for run in list(self._runs):
@@ -50,7 +54,20 @@ class Invoker:
 
     def _leave(self, run: Run) -> None:
         self._runs.discard(run)
-        if self.is_draining and not self._runs:
+        self._heed_idleness()
+
+    @contextmanager
+    def replying(self) -> Iterator[None]:
+        """A reply is in hand for as long as this is entered: a slow reader may still be at a run that has ended."""
+        self._replies += 1
+        try:
+            yield
+        finally:
+            self._replies -= 1
+            self._heed_idleness()
+
+    def _heed_idleness(self) -> None:
+        if self.is_draining and not (self._runs or self._replies):
             self._is_idle.set()
 
     async def invoke(

@@ -869,16 +869,17 @@ def test_hand_over_under_eager_thread_switches(bounds: StreamBounds) -> None:
 
 
 @pytest.mark.usefixtures("eager_switches")
-def test_several_pushing_threads_under_eager_thread_switches() -> None:
+@pytest.mark.parametrize("bounds", [StreamBounds(8, 10**9), WIDE], ids=["waiting", "not waiting"])
+def test_several_pushing_threads_under_eager_thread_switches(bounds: StreamBounds) -> None:
     async def feed(sink: Any) -> None:
         def work(name: int) -> None:
-            for number in range(2000):
+            for number in range(5000):
                 sink.push(f"{name} {number}")
 
         await asyncio.gather(*(POOL.call(lambda name=name: work(name)) for name in range(4)))
 
     async def main() -> Any:
-        stream = Producer(PushingAsync(feed), StreamBounds(8, 10**9)).stream
+        stream = Producer(PushingAsync(feed), bounds).stream
         chunks, error = await collect(stream)
         return chunks, error, stream._bytes_in - stream._bytes_out
 
@@ -886,7 +887,7 @@ def test_several_pushing_threads_under_eager_thread_switches() -> None:
     assert error is None
     for name in range(4):
         own = [chunk for chunk in chunks if chunk.startswith(f"{name} ")]
-        assert own == [f"{name} {number}" for number in range(2000)]
+        assert own == [f"{name} {number}" for number in range(5000)]
     assert left_bytes == 0  # else the bound in bytes would drift away
 
 

@@ -38,10 +38,11 @@ class RunEndpoint:
         except BaseException:
             run.end()
             raise
-        async with Disconnect(receive, run) as disconnect:
-            outcome = await self._invoker.invoke(run, deployment, method, arguments, partial(encode_reply, run))
-            response = await self._replies.make(outcome)
-            await response(scope, disconnect.receive, send)
+        with self._invoker.replying():
+            async with Disconnect(receive, run) as disconnect:
+                outcome = await self._invoker.invoke(run, deployment, method, arguments, partial(encode_reply, run))
+                response = await self._replies.make(outcome)
+                await response(scope, disconnect.receive, send)
 
 
 class SchemaEndpoint:

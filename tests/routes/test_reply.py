@@ -92,10 +92,13 @@ def test_text_chunks_arrive_byte_for_byte(serve_wrapper: Serve, probe: Probe, is
     gateway = serve_wrapper(source(CHUNKS))
     reply = post(gateway, is_async=is_async)
     assert reply.headers["content-type"] == "text/plain; charset=utf-8"
-    assert reply.content == (
-        "a\n\r\nb\nc\rd\r\nüñ€ \U0001f600 \u2028\u2029\u0085 \x00\x1f\ufeffdata: x?bytes é"
-        '{"é":[1,null]}7chunkthought end '
-    ).encode()
+    assert (
+        reply.content
+        == (
+            "a\n\r\nb\nc\rd\r\nüñ€ \U0001f600 \u2028\u2029\u0085 \x00\x1f\ufeffdata: x?bytes é"
+            '{"é":[1,null]}7chunkthought end '
+        ).encode()
+    )
 
 
 @both
@@ -178,8 +181,10 @@ def test_hundred_thousand_tiny_chunks_arrive_whole(
     gateway = serve_wrapper(source("for number in range(100_000):\n    yield f'{number},'"))
     body = post(gateway, is_async=is_async, events=events).content
     expected = [f"{number}," for number in range(100_000)]
-    assert (body == "".join(f"data: {data}\n\n" for data in expected).encode()) if events else (
-        body == "".join(expected).encode()
+    assert (
+        (body == "".join(f"data: {data}\n\n" for data in expected).encode())
+        if events
+        else (body == "".join(expected).encode())
     )
 
 
@@ -189,8 +194,10 @@ def test_megabyte_chunks_arrive_whole(serve_wrapper: Serve, probe: Probe, is_asy
     gateway = serve_wrapper(source("for letter in 'abcdefgh':\n    yield letter * 1_000_000"))
     body = post(gateway, is_async=is_async, events=events).content
     expected = [letter * 1_000_000 for letter in "abcdefgh"]
-    assert (body == "".join(f"data: {data}\n\n" for data in expected).encode()) if events else (
-        body == "".join(expected).encode()
+    assert (
+        (body == "".join(f"data: {data}\n\n" for data in expected).encode())
+        if events
+        else (body == "".join(expected).encode())
     )
 
 
@@ -651,8 +658,10 @@ def test_slow_reader_gets_everything_of_a_fast_producer(
         assert stalled < 20_000
         body = first + connection.body()
     expected = [f"{number:1000}" for number in range(20_000)]
-    assert (body == "".join(f"data: {data}\n\n" for data in expected).encode()) if events else (
-        body == "".join(expected).encode()
+    assert (
+        (body == "".join(f"data: {data}\n\n" for data in expected).encode())
+        if events
+        else (body == "".join(expected).encode())
     )
     probe.wait("closed")
     assert probe.notes == [None]
@@ -673,5 +682,3 @@ def test_reader_of_a_whole_stream_chunk_by_chunk_is_not_timed_out(serve_wrapper:
                 connection.head()
             assert connection.piece() == str(number).encode()
         assert connection.piece() == b""
-
-
