@@ -18,6 +18,7 @@ from gateway.compat import hayhooks
 from gateway.deployer import Deployer
 from gateway.errors import GatewayError
 from gateway.invoke import Invoker
+from gateway.middleware.catch import CatchMiddleware
 from gateway.middleware.linger import LingerMiddleware
 from gateway.middleware.observe import ObserveMiddleware
 from gateway.registry import Registry
@@ -28,6 +29,7 @@ from gateway.routes.reply import ReplyMaker
 from gateway.routes.run import RunEndpoint, SchemaEndpoint
 from gateway.routes.status import StatusEndpoints
 from gateway.settings import Settings
+from gateway.telemetry.log import log
 from gateway.thread import ThreadPool
 
 
@@ -50,6 +52,7 @@ def create_app(settings: Settings) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         hayhooks.install()
         loading = asyncio.create_task(deployer.load_all())
+        loading.add_done_callback(_log_failure)
         yield
         loading.cancel()
         await deployer.close_all()
@@ -69,11 +72,11 @@ def create_app(settings: Settings) -> Starlette:
         middleware=[
             Middleware(LingerMiddleware),
             Middleware(ObserveMiddleware, access_log=settings.access_log),
+            Middleware(CatchMiddleware, respond=problems.response),
         ],
         exception_handlers={
             GatewayError: problems.handle,
             HTTPException: problems.handle,
-            Exception: problems.handle,
         },
         lifespan=lifespan,
     )
@@ -81,3 +84,8 @@ def create_app(settings: Settings) -> Starlette:
     app.state.deployer = deployer
     app.state.invoker = invoker
     return app
+
+
+def _log_failure(loading: "asyncio.Task[None]") -> None:
+    if not loading.cancelled() and (error := loading.exception()) is not None:
+        log.error("loading the wrappers failed", exc_info=error)

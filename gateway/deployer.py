@@ -38,6 +38,9 @@ class Deployer:
         found = await self._pool.call(lambda: scan(wrappers_dir))
         self._registry.put(*(Entry(wrapper.name, failure=wrapper.fault) for wrapper in found))
         self._registry.is_scanned = True
+        for wrapper in found:
+            if wrapper.fault is not None:
+                log.error("wrapper failed to load", wrapper=wrapper.name, reason=wrapper.fault)
         async with asyncio.TaskGroup() as setups:
             for wrapper in found:
                 loaded = await self._import(wrapper) if wrapper.fault is None else None
@@ -56,7 +59,8 @@ class Deployer:
 
     async def _import(self, found: Found) -> Loaded | None:
         try:
-            return await self._pool.call(lambda: load(found.name, found.folder, 1))
+            loaded: Loaded = await self._in_time("the import", lambda: load(found.name, found.folder, 1))
+            return loaded
         except LoadError as error:
             self._fail(found, error.message, error.__cause__)
             return None
@@ -67,7 +71,7 @@ class Deployer:
             if inspect.iscoroutinefunction(setup):
                 raise LoadError("setup() must not be async: it runs on a thread of its own")
             if setup is not None:
-                await self._set_up_in_time(setup)
+                await self._in_time("setup()", setup)
             deployment = self._deployment(found, loaded)
         except Exception as error:  # the wrapper's own code: its reason stands in /status
             said = error.message if isinstance(error, LoadError) else describe_failure(error, found.folder)
@@ -77,12 +81,12 @@ class Deployer:
             self._registry.put(Entry(found.name, deployment))
             log.info("wrapper serves", wrapper=found.name, generation=1)
 
-    async def _set_up_in_time(self, setup: Callable[[], object]) -> None:
+    async def _in_time(self, what: str, function: Callable[[], Any]) -> Any:
         timeout_s = self._settings.setup_timeout_s
-        done, _ = await asyncio.wait({asyncio.ensure_future(self._pool.call(setup))}, timeout=timeout_s)
+        done, _ = await asyncio.wait({asyncio.ensure_future(self._pool.call(function))}, timeout=timeout_s)
         if not done:  # its thread cannot be stopped
-            raise LoadError(f"setup() did not end within {timeout_s:g} s")
-        done.pop().result()
+            raise LoadError(f"{what} did not end within {timeout_s:g} s")
+        return done.pop().result()
 
     def _fail(self, found: Found, reason: str, error: BaseException | None = None) -> None:
         log.error("wrapper failed to load", wrapper=found.name, reason=reason, exc_info=error)

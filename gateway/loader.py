@@ -69,11 +69,16 @@ def check_name(name: str) -> str | None:
 
 def scan(wrappers_dir: Path) -> list[Found]:
     """The wrapper folders, by name: sub-folders with a `pipeline_wrapper.py`, but for dot folders and `__pycache__`."""
-    return [
-        Found(folder.name, folder, check_name(folder.name))
-        for folder in sorted(wrappers_dir.iterdir())
-        if folder.name[0] != "." and folder.name != "__pycache__" and (folder / f"{ENTRY_MODULE}.py").is_file()
-    ]
+    found = []
+    for folder in sorted(wrappers_dir.iterdir()):
+        try:
+            is_wrapper = (folder / f"{ENTRY_MODULE}.py").is_file()
+            fault = check_name(folder.name)
+        except OSError as error:  # its own failure, and not that of the others
+            is_wrapper, fault = True, f"the folder cannot be read: {error.strerror}"
+        if is_wrapper and folder.name[0] != "." and folder.name != "__pycache__":
+            found.append(Found(folder.name, folder, fault))
+    return found
 
 
 def load(name: str, folder: Path, generation: int) -> Loaded:
@@ -160,9 +165,10 @@ class _SourceLoader(SourceFileLoader):
         path = self.get_filename(fullname)
         try:
             code: CodeType = self.source_to_code(self.get_data(path), path)
-        except SyntaxError as error:
-            error.filename = error.filename or path  # a null byte: Python does not say where
-            raise
+        except (SyntaxError, ValueError) as error:  # a null byte: Python does not say where
+            if isinstance(error, SyntaxError) and error.filename:
+                raise
+            raise SyntaxError(str(error), (path, None, None, None)) from None
         return code
 
 

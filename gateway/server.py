@@ -70,13 +70,17 @@ def run(app: Starlette, settings: Settings, listener: socket.socket) -> int:
 async def _run(app: Starlette, settings: Settings, listener: socket.socket) -> int:
     stop, leave = asyncio.Event(), asyncio.Event()
 
-    def on_signal() -> None:
-        if leave.is_set():
-            os._exit(1)
-        leave.set()
+    signals: list[int] = []
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: int, _frame: object) -> None:
+        if signals:
+            os._exit(1)  # here, and not on the loop, which a wrapper may be blocking
+        signals.append(number)
+        loop.call_soon_threadsafe(leave.set)
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+        signal.signal(number, on_signal)
     host, port = listener.getsockname()[:2]
     log.info("listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}{settings.root_path}")
     serving = asyncio.create_task(serve_app(app, settings, listener, stop))

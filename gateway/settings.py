@@ -92,7 +92,7 @@ def _from_environ(environ: Mapping[str, str], prefix: str, skip: frozenset[str] 
 
 def _from_toml(path: Path) -> dict[str, Any]:
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:  # not readable, not UTF-8, not TOML

@@ -26,6 +26,8 @@ from typing_extensions import TypedDict
 from gateway.errors import InvalidArguments, InvalidJSON, SignatureError, WrapperRaised
 from gateway.wrapper import SSEStream
 
+MAX_FAULTS = 100  # in one reply
+
 ResultKind = Literal["json", "text", "events", "response"]
 
 _STREAMS = (AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterator)
@@ -321,6 +323,8 @@ def _refuse(name: str, message: str, kind: str) -> InvalidArguments:
 
 
 def _explain(error: ValidationError) -> InvalidArguments | InvalidJSON:
+    if error.error_count() > MAX_FAULTS:  # listing millions of them would take longer than finding them
+        return InvalidArguments(f"body: {error.error_count()} values do not fit; send fewer to see which", details=[])
     faults = error.errors(include_url=False, include_context=False, include_input=False)
     first = faults[0]
     if first["type"] == "json_invalid" and not first["loc"]:

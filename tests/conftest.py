@@ -1,5 +1,6 @@
 """Fixtures that every test may use."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 import pytest
 
 from tests.gateways import Gateway, serve, write_wrapper
+
+os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"  # before anything imports haystack
 
 Serve = Callable[..., Gateway]
 

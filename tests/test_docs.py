@@ -47,6 +47,7 @@ UNSET = ("GATEWAY_URL", "GATEWAY_API_KEY", "OPENAI_API_KEY", "OPENAI_BASE_URL", 
 CALM = {**dict.fromkeys(UNSET, ""), "NO_PROXY": "*"}
 
 BLOCK = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+EXAMPLES = ("agent", "chat", "document_qa", "hello", "report")
 WRAPPER = re.compile(r"# wrappers/([\w-]+)/pipeline_wrapper\.py\n")
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 CODE_SPAN = re.compile(r"`([^`]+)`")
@@ -199,8 +200,9 @@ def test_python_blocks_compile(path: Path) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a checkout holds, as far as the pages name it."""
     folder = tmp_path_factory.mktemp("checkout")
-    for name in ("docs", "wrappers"):
-        copytree(ROOT / name, folder / name, ignore=ignore_patterns("__pycache__"))
+    copytree(ROOT / "docs", folder / "docs")
+    for name in EXAMPLES:  # and not what else a user has put there
+        copytree(ROOT / "wrappers" / name, folder / "wrappers" / name, ignore=ignore_patterns("__pycache__"))
     copytree(ROOT / "tests" / "data", folder / "tests" / "data")
     for name in ("README.md", "LICENSE"):
         (folder / name).write_bytes((ROOT / name).read_bytes())

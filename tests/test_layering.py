@@ -20,6 +20,7 @@ LAYERS = {
     "gateway.thread": 0,
     "gateway.protocols": 0,
     "gateway.haystack.message": 0,
+    "gateway.middleware.catch": 0,
     "gateway.middleware.linger": 0,
     "gateway.schema": 0,
     "gateway.settings": 1,

@@ -49,6 +49,9 @@ def main(args: argparse.Namespace) -> int:
         raise ConfigError(
             f"there is no folder {settings.wrappers_dir}: name the folder of wrappers with --wrappers-dir"
         )
+    for folder in (settings.wrappers_dir, settings.additional_python_path):
+        if folder is not None and not os.access(folder, os.R_OK | os.X_OK):
+            raise ConfigError(f"the folder {folder} cannot be read")
     prepare_haystack()
     return _serve(settings)
 

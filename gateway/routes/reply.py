@@ -7,7 +7,7 @@ from typing import Any
 from sse_starlette.sse import EventSourceResponse, SendTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.errors import CallerGone, GatewayError
 from gateway.protocols.run import Encoder, EventEncoder, TextEncoder, encode_result
@@ -17,30 +17,38 @@ from gateway.settings import Settings
 from gateway.stream import Stream, wrapper_error
 from gateway.telemetry.log import log
 
+PIECE_BYTES = 64 * 1024
 STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
-def encode_reply(run: Run, value: Any) -> ASGIApp:
-    """A whole reply; a wrapper's own `Response` as it is."""
-    if isinstance(value, Response):
-        return _OwnResponse(run, value)
-    return Response(encode_result(value), media_type="application/json")
+class _WholeReply:
+    """A response whose reader may take his time, but not all of it: each piece has `send_timeout_s`.
 
+    A wrapper's own response holds its run until it has been sent: it may read an upload, and it is work in hand.
+    """
 
-class _OwnResponse:
-    """Ends the run when the wrapper's response has been sent: it may read an upload, and it is work in hand."""
-
-    holds_run = True
-
-    def __init__(self, run: Run, response: Response) -> None:
-        self._run = run
+    def __init__(self, response: Response, send_timeout_s: float, run: Run | None) -> None:
+        self.holds_run = run is not None
         self._response = response
+        self._send_timeout_s = send_timeout_s
+        self._run = run
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_in_time(message: Message) -> None:
+            body = message.get("body", b"")
+            for start in range(0, max(len(body), 1), PIECE_BYTES):
+                rest = message.get("more_body", False) or start + PIECE_BYTES < len(body)
+                piece = {**message, "body": body[start : start + PIECE_BYTES], "more_body": rest} if body else message
+                async with asyncio.timeout(self._send_timeout_s):
+                    await send(piece)
+
         try:
-            await self._response(scope, receive, send)
+            await self._response(scope, receive, send_in_time)
+        except TimeoutError:
+            log.warning("a reply was cut off: its reader took nothing", send_timeout_s=self._send_timeout_s)
         finally:
-            self._run.end()
+            if self._run is not None:
+                self._run.end()
 
 
 class ReplyMaker:
@@ -49,6 +57,15 @@ class ReplyMaker:
     def __init__(self, settings: Settings, problems: ProblemRenderer) -> None:
         self._settings = settings
         self._problems = problems
+
+    def encode(self, run: Run, value: Any) -> ASGIApp:
+        """A whole reply; a wrapper's own `Response` as it is."""
+        if isinstance(value, Response):
+            return _WholeReply(value, self._settings.send_timeout_s, run)
+        response = Response(encode_result(value), media_type="application/json")
+        if len(response.body) > PIECE_BYTES:
+            return _WholeReply(response, self._settings.send_timeout_s, None)
+        return response  # fits into the socket's buffers: nobody waits for it
 
     async def make(self, outcome: ASGIApp | Stream) -> ASGIApp:
         """A stream's first batch is awaited, so that an early failure has its status. Raises that failure."""

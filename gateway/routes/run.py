@@ -12,7 +12,7 @@ from gateway.invoke import Invoker
 from gateway.protocols.run import encode_json
 from gateway.registry import Registry
 from gateway.routes.body import BodyReader
-from gateway.routes.reply import ReplyMaker, encode_reply
+from gateway.routes.reply import ReplyMaker
 from gateway.run import Run
 
 
@@ -40,7 +40,9 @@ class RunEndpoint:
             raise
         with self._invoker.replying():
             async with Disconnect(receive, run) as disconnect:
-                outcome = await self._invoker.invoke(run, deployment, method, arguments, partial(encode_reply, run))
+                outcome = await self._invoker.invoke(
+                    run, deployment, method, arguments, partial(self._replies.encode, run)
+                )
                 response = await self._replies.make(outcome)
                 await response(scope, disconnect.receive, send)
 

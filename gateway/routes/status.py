@@ -8,6 +8,7 @@ from starlette.responses import JSONResponse, Response
 
 from gateway.deployer import Deployer
 from gateway.invoke import Invoker
+from gateway.protocols.run import encode_json
 from gateway.registry import Entry, Registry
 from gateway.version import __version__
 
@@ -37,7 +38,7 @@ class StatusEndpoints:
     async def all(self, request: Request) -> Response:
         """Hayhooks' `status` and `pipelines`, and what is known of each wrapper."""
         entries = self._registry.snapshot
-        return JSONResponse(
+        return _json(
             {
                 "status": "Up!",
                 "pipelines": [entry.name for entry in entries.values() if entry.deployment is not None],
@@ -49,7 +50,12 @@ class StatusEndpoints:
 
     async def one(self, request: Request) -> Response:
         name = request.path_params["name"]
-        return JSONResponse({"status": "Up!", "pipeline": name, **_describe(self._registry.find(name))})
+        return _json({"status": "Up!", "pipeline": name, **_describe(self._registry.find(name))})
+
+
+def _json(body: dict[str, Any]) -> Response:
+    """A folder's name may be no Unicode, which `JSONResponse` does not take."""
+    return Response(encode_json(body), media_type="application/json")
 
 
 def _describe(entry: Entry) -> dict[str, Any]:

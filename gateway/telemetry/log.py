@@ -114,6 +114,8 @@ def configure_logging(*, level: str = "info", format: str = "auto") -> None:  # 
     # At DEBUG libraries log payloads: sse-starlette every chunk, openai every body. `log` has no such floor.
     floor = max(logging.INFO, logging.getLevelName(level.upper()))
     logging.basicConfig(level=floor, handlers=[handler], force=True)
+    # A client that leaves a pipeline of requests makes asyncio warn once for each reply.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
     if level != "debug":  # at INFO Haystack writes a line for every component of every run
         logging.getLogger("haystack").setLevel(max(logging.WARNING, floor))
 
