@@ -379,7 +379,7 @@ def test_reader_who_is_slow_gets_his_stream_whole_though_the_server_drains(tmp_p
                 raw += connection._file.read(65536)
             process.process.send_signal(signal.SIGTERM)
             pause = threading.Event()
-            for _ in range(30):  # longer than the server's own grace of a second
+            for _ in range(20):  # longer than the server's own grace of a second
                 pause.wait(0.1)
                 raw += connection._file.read(8192)
             raw += connection._file.read()
@@ -388,24 +388,64 @@ def test_reader_who_is_slow_gets_his_stream_whole_though_the_server_drains(tmp_p
         assert process.process.wait(EXIT_S) == 0
 
 
-def test_stalled_reader_does_not_delay_the_exit_for_ever(tmp_path: Path) -> None:
-    source = """
-    from gateway import BasePipelineWrapper
+STALLS = """
+    from pathlib import Path
+    from gateway import BasePipelineWrapper, SSEStream
+
+    HERE = Path(__file__).parent
 
     class PipelineWrapper(BasePipelineWrapper):
-        def run_api(self):
+        def run_api(self, kind: str):
+            return SSEStream(self.stream()) if kind == "sse" else self.stream()
+
+        def stream(self):
             while True:
                 yield "x" * 10_000
-    """
-    write_wrapper(tmp_path / "wrappers", "w", source)
+
+        def close(self):
+            (HERE / "closed").touch()
+"""
+
+
+@pytest.mark.parametrize("kind", ["text", "sse"])
+def test_stalled_reader_does_not_keep_the_process_nor_its_wrappers_open(tmp_path: Path, kind: str) -> None:
+    folder = write_wrapper(tmp_path / "wrappers", "w", STALLS)
     environment = {"GATEWAY_SHUTDOWN_TIMEOUT_S": "0.1"}
     with spawn("--wrappers-dir", str(tmp_path / "wrappers"), environment=environment) as process:
         process.wait_until_ready()
         port = int(process.url.rpartition(":")[2])
-        with connect(port, receive_buffer=4096) as connection:
-            connection.post().head()
+        with connect(port, receive_buffer=4096) as connection, connect(port, receive_buffer=4096) as another:
+            for stalled in (connection, another):
+                stalled.post(body={"kind": kind}).head()
             process.process.send_signal(signal.SIGTERM)
             assert process.process.wait(EXIT_S) == 0
+        process.close()
+    assert (folder / "closed").exists()
+    assert [line for line in process.lines if json.loads(line)["level"] == "error"] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["text", "sse"])
+def test_connection_of_a_stalled_reader_is_given_up_in_time(tmp_path: Path, kind: str) -> None:
+    write_wrapper(tmp_path / "wrappers", "w", STALLS)
+    environment = {"GATEWAY_SEND_TIMEOUT_S": "0.2"}
+    with spawn("--wrappers-dir", str(tmp_path / "wrappers"), environment=environment) as process:
+        process.wait_until_ready()
+        port = int(process.url.rpartition(":")[2])
+        with connect(port, receive_buffer=4096) as connection:
+            own_port = connection.socket.getsockname()[1]
+            connection.post(body={"kind": kind}).head()
+            assert is_held(port, own_port)
+            eventually(lambda: not is_held(port, own_port), "the connection was given up")
+
+
+def is_held(port: int, peer_port: int) -> bool:
+    """Whether a process holds the server's end of this connection."""
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, remote, *_, inode = line.split()[:10]
+        if (local.rpartition(":")[2], remote.rpartition(":")[2]) == (f"{port:04X}", f"{peer_port:04X}"):
+            return inode != "0"
+    return False
 
 
 def test_wrapper_that_calls_exit_does_not_end_the_server(tmp_path: Path) -> None:
