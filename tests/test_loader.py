@@ -252,3 +252,19 @@ def test_unload_lets_the_wrapper_go(tmp_path: Path) -> None:
     del loaded
     gc.collect()
     assert (reference(), module()) == (None, None)
+
+
+def test_scan_names_a_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "pipeline_wrapper.py").touch()
+    is_file = Path.is_file
+
+    def refuse(path: Path) -> bool:
+        if path.parent.name == "a":
+            raise PermissionError(13, "Permission denied")
+        return is_file(path)
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    faults = [(found.name, found.fault) for found in scan(tmp_path)]
+    assert faults == [("a", "the folder cannot be read: Permission denied"), ("b", None)]

@@ -319,3 +319,15 @@ def test_a_fault_does_not_repeat_what_was_sent() -> None:
     with pytest.raises(InvalidArguments) as caught:
         read(run_api).validate_json(b'{"query": "q", "top_k": "hunter2", "item": "hunter2"}')
     assert "hunter2" not in caught.value.message + str(caught.value.details)
+
+
+def test_validate_json_does_not_list_faults_without_end() -> None:
+    def method(numbers: list[int]) -> None: ...
+
+    signature = read_signature("w", method)
+    with pytest.raises(InvalidArguments) as caught:
+        signature.validate_json(b'{"numbers": [' + b",".join([b'"x"'] * 101) + b"]}")
+    assert (caught.value.message, caught.value.details) == (
+        "body: 101 values do not fit; send fewer to see which",
+        [],
+    )

@@ -682,3 +682,40 @@ def test_reader_of_a_whole_stream_chunk_by_chunk_is_not_timed_out(serve_wrapper:
                 connection.head()
             assert connection.piece() == str(number).encode()
         assert connection.piece() == b""
+
+
+def test_reader_who_takes_nothing_of_a_wrappers_own_response_loses_it(serve_wrapper: Serve) -> None:
+    gateway = serve_wrapper(
+        """
+        from starlette.responses import Response
+        from gateway import BasePipelineWrapper, Limits
+
+        class PipelineWrapper(BasePipelineWrapper):
+            limits = Limits(max_concurrency=1)
+
+            def run_api(self, size: int) -> Response:
+                return Response(b"x" * size)
+        """,
+        send_timeout_s=0.3,
+    )
+    with connect(gateway.port, receive_buffer=4096) as stalled:
+        stalled.post(body={"size": 30_000_000}).head()
+        reply = requests.post(f"{gateway.url}/w/run", json={"size": 3}, timeout=20)
+        assert (reply.status_code, reply.content) == (200, b"xxx")
+
+
+def test_large_replies_arrive_whole(serve_wrapper: Serve) -> None:
+    gateway = serve_wrapper(
+        """
+        from starlette.responses import Response
+        from gateway import BasePipelineWrapper
+
+        class PipelineWrapper(BasePipelineWrapper):
+            def run_api(self, own: bool):
+                text = "".join(map(str, range(500_000)))
+                return Response(text) if own else text
+        """
+    )
+    text = "".join(map(str, range(500_000)))
+    own, whole = (requests.post(f"{gateway.url}/w/run", json={"own": own}, timeout=20) for own in (True, False))
+    assert (own.text, whole.json()) == (text, {"result": text})

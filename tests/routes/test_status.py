@@ -1,5 +1,6 @@
 """`/livez`, `/readyz`, `/status` of a server that has loaded; while it loads: `tests/test_deployer.py`."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from time import time
@@ -114,3 +115,12 @@ def test_readyz_says_no_while_the_server_drains(tmp_path: Path) -> None:
         gateway.call(lambda: setattr(gateway.app.state.invoker, "is_draining", True))
         reply = requests.get(f"{gateway.url}/readyz", timeout=WAIT_S)
     assert (reply.status_code, reply.json(), reply.headers["retry-after"]) == (503, {"status": "draining"}, "1")
+
+
+def test_status_answers_though_a_folder_has_no_unicode_name(tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/bad\xff"))
+    folder.mkdir()
+    (folder / "pipeline_wrapper.py").touch()
+    with serve(tmp_path) as gateway:
+        status = requests.get(f"{gateway.url}/status", timeout=10).json()
+    assert [wrapper["state"] for wrapper in status["wrappers"].values()] == ["failed"]
