@@ -8,7 +8,7 @@ import signal
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import hypercorn.asyncio.run
 from hypercorn.asyncio import serve
@@ -24,6 +24,7 @@ from gateway.telemetry.log import log
 BACKLOG = 1024
 EXIT_S = 2.0  # for what runs at the interpreter's exit
 COMPONENT_THREADS = 1024  # as many as a wrapper has async runs
+CLOSE_S = 5.0  # for the last bytes of a reply, 64 KiB at the most
 GRACE_S = 1.0  # for what Hypercorn still has to write when the last run has ended
 
 
@@ -92,7 +93,7 @@ async def _run(app: Starlette, settings: Settings, listener: socket.socket) -> i
         await app.state.invoker.drain(settings.shutdown_timeout_s)
         stop.set()
         # From Python 3.12 on a stalled reader's connection keeps Hypercorn waiting for good.
-        await asyncio.wait({serving}, timeout=settings.shutdown_timeout_s + 2 * GRACE_S)
+        await asyncio.wait({serving}, timeout=settings.shutdown_timeout_s + 4 * GRACE_S)
     watching.cancel()
     leaving.cancel()
     if serving.done():
@@ -140,3 +141,14 @@ class _Connection(TCPServer):
     async def _read_data(self) -> None:
         await super()._read_data()
         await self.idle_task.stop()
+
+    async def run(self) -> None:
+        with suppress(asyncio.CancelledError):  # at the end of the grace; Python 3.11 would log it as an error
+            await super().run()
+
+    async def _close(self) -> None:
+        """Hypercorn would wait for good for a client who reads nothing: its socket, and at the end the lifespan."""
+        async with asyncio.timeout(GRACE_S if self.context.terminated.is_set() else CLOSE_S) as limit:
+            await super()._close()  # it swallows the cancellation: hence `expired` below
+        if limit.expired():
+            self.writer.transport.abort()

@@ -1,8 +1,8 @@
 """One producer's chunks as an async iterator of batches: bounded, cancellable, without polling.
 
 A producer is a sync iterator or a sync `StreamSource` on a thread, an async iterator or an async one in a task. It
-appends to a buffer and waits while that is full; the reader takes all that is ready at once. Each counter has one
-writer and each flag is set before the other side's state is looked at, so no lock is needed under the GIL's ordering.
+appends to a buffer and waits while that is full; the reader takes all that is ready at once. Each counter is written
+by one side, and each flag is set before the other side's state is looked at: under the GIL's order no lock is needed.
 """
 
 import asyncio
@@ -136,7 +136,7 @@ class Stream:
         self._make_room()
 
     def _make_room(self) -> None:
-        while self._blocked:
+        for _ in range(len(self._blocked)):  # not those who come back meanwhile: they have seen what there is
             self._blocked.popleft()()
 
     def _wake_reader(self) -> None:
@@ -188,8 +188,9 @@ class Stream:
 
     def _append(self, chunk: Any) -> None:
         self._raise_if_over()
+        weight = _weigh(chunk)  # not in the sum below: threads change at a call, between its reading and its writing
         self._chunks.append(chunk)
-        self._bytes_in += _weigh(chunk)
+        self._bytes_in += weight
 
     def _raise_if_over(self) -> None:
         self.run.raise_if_cancelled()
