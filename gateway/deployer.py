@@ -36,11 +36,11 @@ class Deployer:
             sys.path.append(str(path.absolute()))  # last: it must not shadow a module
         wrappers_dir = self._settings.wrappers_dir.absolute()
         found = await self._pool.call(lambda: scan(wrappers_dir))
-        self._registry.put(*(Entry(wrapper.name, failure=wrapper.fault) for wrapper in found))
+        self._registry.put(*(Entry(wrapper.name) for wrapper in found))
         self._registry.is_scanned = True
         for wrapper in found:
             if wrapper.fault is not None:
-                log.error("wrapper failed to load", wrapper=wrapper.name, reason=wrapper.fault)
+                self._fail(wrapper, wrapper.fault)
         async with asyncio.TaskGroup() as setups:
             for wrapper in found:
                 loaded = await self._import(wrapper) if wrapper.fault is None else None

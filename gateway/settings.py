@@ -51,7 +51,7 @@ class Settings(BaseModel):
     stream_buffer_chunks: int = Field(256, gt=0, description="chunks a stream holds before its producer waits")
     stream_buffer_bytes: int = Field(256 * 1024, gt=0, description="bytes a stream holds before its producer waits")
 
-    setup_timeout_s: float = Field(600, gt=0, description="longest setup() of a wrapper")
+    setup_timeout_s: float = Field(600, gt=0, description="longest import, and longest setup(), of a wrapper")
     shutdown_timeout_s: float = Field(30, ge=0, description="how long runs in hand may go on after SIGTERM")
     keep_alive_timeout_s: float = Field(75, gt=0, description="an idle connection is closed after so long")
 
