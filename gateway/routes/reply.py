@@ -21,6 +21,10 @@ PIECE_BYTES = 64 * 1024
 STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
+class _ReaderStalled(Exception):
+    """Not a `TimeoutError`: a wrapper's own response may raise one of its own, which is an error to be seen."""
+
+
 class _WholeReply:
     """A response whose reader may take his time, but not all of it: each piece has `send_timeout_s`.
 
@@ -39,12 +43,15 @@ class _WholeReply:
             for start in range(0, max(len(body), 1), PIECE_BYTES):
                 rest = message.get("more_body", False) or start + PIECE_BYTES < len(body)
                 piece = {**message, "body": body[start : start + PIECE_BYTES], "more_body": rest} if body else message
-                async with asyncio.timeout(self._send_timeout_s):
-                    await send(piece)
+                try:
+                    async with asyncio.timeout(self._send_timeout_s):
+                        await send(piece)
+                except TimeoutError:
+                    raise _ReaderStalled from None
 
         try:
             await self._response(scope, receive, send_in_time)
-        except TimeoutError:
+        except _ReaderStalled:
             log.warning("a reply was cut off: its reader took nothing", send_timeout_s=self._send_timeout_s)
         finally:
             if self._run is not None:
