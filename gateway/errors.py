@@ -4,9 +4,12 @@ GatewayError                      500
 ├── ConfigError                   the process cannot start: one sentence, exit 1
 ├── BadRequest                    400
 │   ├── InvalidJSON               400  invalid_json
-│   └── InvalidMultipart          400  invalid_multipart
+│   ├── InvalidMultipart          400  invalid_multipart
+│   └── InvalidRequest            400  an OpenAI request, with `param`
 ├── NotFound                      404
-│   └── WrapperNotFound           404  wrapper_not_found
+│   ├── WrapperNotFound           404  wrapper_not_found
+│   ├── ModelNotFound             404  model_not_found
+│   └── FileNotFound              404  file_not_found
 ├── MethodNotAllowed              405
 ├── TooLarge                      413
 ├── UnsupportedMediaType          415
@@ -35,12 +38,13 @@ class GatewayError(Exception):
     """An error with a sentence for the caller.
 
     `message`: what went wrong and where, one sentence. `details`: for 422, one mapping per fault with
-    `loc`, `message` and `type`. `headers`: sent with the reply.
+    `loc`, `message` and `type`. `headers`: sent with the reply. `param`: the field at fault, in OpenAI's replies.
     """
 
     status = 500
     code = "internal_error"
     type = "server_error"
+    param: str | None = None
 
     def __init__(
         self,
@@ -75,6 +79,15 @@ class InvalidMultipart(BadRequest):
     code = "invalid_multipart"
 
 
+class InvalidRequest(BadRequest):
+    """`param`: the field's place, as in `messages[0].role`."""
+
+    def __init__(self, message: str, *, param: str | None = None, code: str = "invalid_value") -> None:
+        super().__init__(message)
+        self.param = param
+        self.code = code
+
+
 class NotFound(GatewayError):
     status = 404
     code = "not_found"
@@ -83,6 +96,16 @@ class NotFound(GatewayError):
 
 class WrapperNotFound(NotFound):
     code = "wrapper_not_found"
+
+
+class ModelNotFound(NotFound):
+    code = "model_not_found"
+    param = "model"
+
+
+class FileNotFound(NotFound):
+    code = "file_not_found"
+    param = "file_id"
 
 
 class MethodNotAllowed(GatewayError):

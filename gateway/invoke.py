@@ -125,7 +125,7 @@ class Invoker:
                 run.end()
             return result
         source, is_async, is_events = found
-        stream = Stream(run, bounds, loop, is_events=is_events)
+        stream = _make_stream(run, bounds, loop, source, is_events=is_events)
         if is_async:
             self._produce_in_task(stream, source, loop)
         else:
@@ -150,7 +150,7 @@ class Invoker:
                 outcome.tell(result)
                 return
             source, is_async, is_events = found
-            stream = Stream(run, bounds, loop, is_events=is_events)
+            stream = _make_stream(run, bounds, loop, source, is_events=is_events)
             outcome.tell(stream, is_over=False)
             if is_async:
                 _call_loop(loop, self._produce_in_task, stream, source, loop)
@@ -207,6 +207,13 @@ class _Outcome:
             if not future.cancelled() and future.exception() is None and _holds_run(future.result()):
                 self._run.end()  # the reply came in the moment in which the caller left
             raise
+
+
+def _make_stream(
+    run: Run, bounds: StreamBounds, loop: asyncio.AbstractEventLoop, source: Any, *, is_events: bool
+) -> Stream:
+    passes_tool_calls = getattr(source, "passes_tool_calls", False)
+    return Stream(run, bounds, loop, is_events=is_events, passes_tool_calls=passes_tool_calls)
 
 
 def _holds_run(reply: Any) -> bool:

@@ -10,7 +10,7 @@ import re
 import sys
 import threading
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.machinery import (
     EXTENSION_SUFFIXES,
@@ -32,7 +32,13 @@ from gateway.signature import read_signature
 ROOT = "gateway_wrappers"
 _TAKING = threading.Lock()
 ENTRY_MODULE = "pipeline_wrapper"
-RUN_METHODS = ("run_api", "run_chat_completion", "run_response", "run_embedding", "run_file_upload")
+RUN_METHODS = {  # with the keyword arguments that the gateway calls them with; those of `run_api` are its own
+    "run_api": (),
+    "run_chat_completion": ("model", "messages", "body"),
+    "run_response": ("model", "input_items", "body"),
+    "run_embedding": ("model", "inputs", "body"),
+    "run_file_upload": ("filename", "content_type", "content", "purpose"),
+}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 RESERVED_NAMES = frozenset(
     {"v1", "status", "draw", "undeploy", "rollback", "models", "docs", "metrics", "livez", "readyz"}
@@ -192,12 +198,27 @@ def _read_methods(name: str, instance: Any) -> dict[str, Method]:
                 is_async = inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call)
                 if method_name != sync_name and not is_async:
                     raise LoadError(f"wrapper {name}: {method_name}() must be written with 'async def'")
-                signature = read_signature(name, call) if sync_name == "run_api" else None
-                methods[sync_name] = Method(sync_name, call, is_async, signature)
+                methods[sync_name] = _read_method(name, sync_name, call, is_async=is_async)
                 break
     if not methods:
         raise LoadError(f"PipelineWrapper has no run method: define one of {', '.join(RUN_METHODS)}")
     return methods
+
+
+def _read_method(name: str, method: str, call: Callable[..., Any], *, is_async: bool) -> Method:
+    if method == "run_api":
+        signature = read_signature(name, call)
+        return Method(method, call, is_async, signature, signature.headers_parameter)
+    arguments = RUN_METHODS[method]
+    parameters = inspect.signature(call)
+    takes_headers = "headers" in parameters.parameters
+    try:
+        parameters.bind(**dict.fromkeys((*arguments, "headers") if takes_headers else arguments))
+    except TypeError as error:
+        expected = ", ".join(arguments)
+        message = f"wrapper {name}: {call.__name__}() must take {expected} as keyword arguments"
+        raise LoadError(f"{message}, and may take headers: {error}") from None
+    return Method(method, call, is_async, None, "headers" if takes_headers else None)
 
 
 def _is_placeholder(call: Any) -> bool:

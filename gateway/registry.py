@@ -17,12 +17,16 @@ State = Literal["serving", "loading", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A run method of an instance. `is_async`: to be called on the event loop. `signature`: None but for `run_api`."""
+    """A run method of an instance. `is_async`: to be called on the event loop. `signature`: None but for `run_api`.
+
+    `headers_parameter`: the name of the parameter that takes the request's headers, None when it has none.
+    """
 
     name: str
     call: Callable[..., Any]
     is_async: bool
     signature: Signature | None
+    headers_parameter: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

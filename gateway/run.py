@@ -27,10 +27,21 @@ class Run:
 
     `id`: the request id. `caller`: the peer's address, None when the server does not tell it.
     `deadline`: a `time.monotonic()` value, None = no limit. `cause`: why it was cancelled, None while it is not.
+    `files`: what `get_file()` asks, None where there are none.
     `on_cancel` and `on_end` callbacks are called once each.
     """
 
-    __slots__ = ("_cancel_callbacks", "_end_callbacks", "caller", "cause", "deadline", "headers", "id", "wrapper")
+    __slots__ = (
+        "_cancel_callbacks",
+        "_end_callbacks",
+        "caller",
+        "cause",
+        "deadline",
+        "files",
+        "headers",
+        "id",
+        "wrapper",
+    )
 
     def __init__(
         self,
@@ -39,11 +50,13 @@ class Run:
         *,
         headers: Mapping[str, str] | None = None,
         caller: str | None = None,
+        files: Any = None,
     ) -> None:
         self.id = id
         self.wrapper = wrapper
         self.headers: Mapping[str, str] = headers if headers is not None else {}
         self.caller = caller
+        self.files = files
         self.deadline: float | None = None
         self.cause: Cause | None = None
         self._cancel_callbacks: deque[Callable[[], object]] = deque()
@@ -126,8 +139,11 @@ class StreamSource(Protocol):
 
     `is_async` False: `feed` is called on the run's thread and returns when all has been pushed.
     `is_async` True: `feed` gives an awaitable, which is awaited on the event loop.
+    What it gives in the end is the result of the run, None when there is none. `passes_tool_calls`: nothing on this
+    side answers the calls in its chunks, so that they are for the client.
     """
 
     is_async: bool
+    passes_tool_calls: bool
 
     def feed(self, sink: Sink) -> Any: ...

@@ -24,6 +24,9 @@ class Settings(BaseModel):
     port: int = Field(1416, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     root_path: str = Field("", description="prefix that a proxy strips before it passes a request on")
     wrappers_dir: Path = Field(Path("wrappers"), description="the folder of wrapper folders")
+    state_dir: Path | None = Field(
+        None, description="the gateway's own folder; None = .gateway in the wrappers' folder"
+    )
     additional_python_path: Path | None = Field(None, description="folder of code shared by wrappers")
     strict: bool = Field(False, description="exit 1 when a wrapper does not load")
     show_tracebacks: bool = Field(False, description="put tracebacks into replies: for development")

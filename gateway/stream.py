@@ -59,11 +59,22 @@ class Stream:
     """Batches of chunks in the order in which they were produced; then the producer's error, if it had one.
 
     Made on any thread for the event loop `loop`. `is_events`: the wrapper asked for server-sent events.
+    `passes_tool_calls`: as the `StreamSource` says. `result`: what its run gave, once the stream has ended.
     """
 
-    def __init__(self, run: Run, bounds: StreamBounds, loop: asyncio.AbstractEventLoop, *, is_events: bool) -> None:
+    def __init__(
+        self,
+        run: Run,
+        bounds: StreamBounds,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        is_events: bool = False,
+        passes_tool_calls: bool = False,
+    ) -> None:
         self.run = run
         self.is_events = is_events
+        self.passes_tool_calls = passes_tool_calls
+        self.result: Any = None
         self._bounds = bounds
         self._loop = loop
         self._chunks: deque[Any] = deque()
@@ -207,7 +218,7 @@ class Stream:
         """On a thread: push all that `source` gives, close it, keep how it ended. Does not raise."""
         try:
             if hasattr(source, "feed"):
-                source.feed(self)
+                self.result = source.feed(self)
             else:
                 self._drain(iter(source))
         except BaseException as error:
@@ -220,7 +231,7 @@ class Stream:
         """In a task: push all that `source` gives, close it, keep how it ended. Does not raise."""
         try:
             if hasattr(source, "feed"):
-                await source.feed(self)
+                self.result = await source.feed(self)
             else:
                 await self._drain_async(aiter(source))
         except BaseException as error:

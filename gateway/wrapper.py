@@ -34,10 +34,11 @@ class BasePipelineWrapper:
 
     Define at least one run method. `run_api(self, …)` serves `POST /<name>/run`: its annotated parameters are the
     request's fields, its docstring describes them. Every run method may be written as `<method>_async` instead,
-    which is preferred when both are there.
+    which is preferred when both are there. `max_choices`: how many choices (`n`) a chat completion may ask for.
     """
 
     limits: ClassVar[Limits] = Limits()
+    max_choices: ClassVar[int] = 1
     pipeline: Any = None
 
     def setup(self) -> None:

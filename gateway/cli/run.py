@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="the folder of wrappers (wrappers)",
     )
+    add("--state-dir", type=Path, help="the gateway's own folder (.gateway in the folder of wrappers)")
     add("--root-path", help="prefix that a proxy strips")
     add("--additional-python-path", type=Path, help="folder of code shared by wrappers")
     add("-w", "--workers", type=int, default=1, help="worker processes; this version serves with 1")

@@ -9,10 +9,18 @@ import gateway
 
 NAMES = (
     "BasePipelineWrapper",
+    "PipelineEvent",
     "SSEStream",
     "async_streaming_generator",
+    "chat_messages_from_openai_response",
+    "coerce_pipeline_inputs",
+    "default_on_pipeline_end",
+    "default_on_tool_call_end",
+    "default_on_tool_call_start",
+    "get_input_files",
     "get_last_user_input_text",
     "get_last_user_message",
+    "is_user_message",
     "log",
     "streaming_generator",
 )

@@ -12,7 +12,7 @@ def get_last_user_message(messages: Sequence[Any]) -> str | None:
     `messages`: OpenAI chat messages, as mappings or objects. Content parts are joined; what is not text is left out.
     """
     for message in reversed(messages):
-        if _get(message, "role") == "user":
+        if is_user_message(message):
             return _text(_get(message, "content"))
     return None
 
@@ -21,6 +21,26 @@ def get_last_user_input_text(input_items: Sequence[Any]) -> str | None:
     """The text of the last user message among the input items of the Responses API, None without one."""
     messages = [item for item in input_items if _get(item, "type") in (None, "message")]
     return get_last_user_message(messages)
+
+
+def is_user_message(message: Any) -> bool:
+    """Whether a chat message, a mapping or an object, has the role `user`."""
+    return bool(_get(message, "role") == "user")
+
+
+def get_input_files(input_items: Sequence[Any]) -> list[dict[str, Any]]:
+    """The uploaded files that the user's messages name, oldest first: each a mapping with at least its `file_id`.
+
+    Of input items of the Responses API, and of chat messages.
+    """
+    files = []
+    for item in filter(is_user_message, input_items):
+        content = _get(item, "content")
+        for part in content if isinstance(content, list) else ():
+            named = _get(part, "file") if _get(part, "type") == "file" else part
+            if _get(part, "type") in ("input_file", "file") and _get(named, "file_id"):
+                files.append({"type": "input_file", **dict(named)})
+    return files
 
 
 def _text(content: Any) -> str:

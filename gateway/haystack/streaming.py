@@ -5,18 +5,18 @@ callback puts each chunk into the stream's own buffer. Cancelled, a pipeline is 
 """
 
 import asyncio
+import json
 import queue
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from gateway.errors import WrapperRaised
-from gateway.run import Run, RunCancelled, Sink
-from gateway.stream import Stream, StreamBounds
+from gateway.haystack.bridge import iterate, iterate_async, pump, pump_async
+from gateway.run import Sink
+from gateway.telemetry.log import log
 
 Components = Sequence[str] | Literal["all"] | None
-_BUFFER_CHUNKS = 256
-_BUFFER_BYTES = 256 * 1024
+Chunks = Any  # what a callback gives: None, one chunk (a text, an event), or a list of them
 _CALLBACK = "streaming_callback"
 
 
@@ -24,25 +24,54 @@ def streaming_generator(
     pipeline: Any,
     *,
     pipeline_run_args: Mapping[str, Any] | None = None,
+    on_tool_call_start: Callable[[str, dict[str, Any], str | None], Chunks] | None = None,
+    on_tool_call_end: Callable[[str, dict[str, Any], str, bool], Chunks] | None = None,
+    on_reasoning: Callable[[str, dict[str, Any] | None], Chunks] | None = None,
+    on_pipeline_end: Callable[[Any], str | None] | None = None,
     streaming_components: Components = None,
+    include_outputs_from: Iterable[str] | None = None,
+    external_event_queue: "queue.Queue[Any] | None" = None,
+    pass_tool_calls: bool | None = None,
 ) -> "SyncSource":
-    """Run a pipeline or an agent; iterate over its `StreamingChunk`s.
+    """Run a pipeline or an agent; iterate over its `StreamingChunk`s, and what the callbacks add before each.
 
     `pipeline_run_args`: the `data` of `Pipeline.run`, or the keyword arguments of `Agent.run`.
+    `on_tool_call_start(name, arguments, id)`, `on_tool_call_end(name, arguments, result, is_error)`,
+    `on_reasoning(text, extra)`: give None, a chunk or a list of chunks. `on_pipeline_end(result)`: gives a last text.
+    One that raises is logged, and the stream goes on.
     `streaming_components`: the names of the components that stream, `"all"` that can, None: the last that can.
+    `include_outputs_from`: as in `Pipeline.run`, for `on_pipeline_end`.
+    `external_event_queue`: what is put there during the run is a chunk of the stream too.
+    `pass_tool_calls`: whether calls are the client's to answer, so that it gets them as they come. None: they are when
+    nothing in the pipeline takes the replies of what streams; else they are held back until it is clear.
     Raises ValueError for a name that is not there or cannot stream.
     """
-    return SyncSource(pipeline, dict(pipeline_run_args or {}), streaming_components)
+    callbacks = _Callbacks(on_tool_call_start, on_tool_call_end, on_reasoning, on_pipeline_end)
+    job = _Job(pipeline, pipeline_run_args, callbacks, streaming_components, include_outputs_from)
+    return SyncSource(job, external_event_queue, pass_tool_calls)
 
 
 def async_streaming_generator(
     pipeline: Any,
     *,
     pipeline_run_args: Mapping[str, Any] | None = None,
+    on_tool_call_start: Callable[[str, dict[str, Any], str | None], Chunks] | None = None,
+    on_tool_call_end: Callable[[str, dict[str, Any], str, bool], Chunks] | None = None,
+    on_reasoning: Callable[[str, dict[str, Any] | None], Chunks] | None = None,
+    on_pipeline_end: Callable[[Any], str | None] | None = None,
     streaming_components: Components = None,
+    include_outputs_from: Iterable[str] | None = None,
+    allow_sync_streaming_callbacks: bool = True,
+    external_event_queue: "asyncio.Queue[Any] | None" = None,
+    pass_tool_calls: bool | None = None,
 ) -> "AsyncSource":
-    """As `streaming_generator`, through `run_async`; components that are not async run on threads."""
-    return AsyncSource(pipeline, dict(pipeline_run_args or {}), streaming_components)
+    """As `streaming_generator`, through `run_async`; components that are not async run on threads.
+
+    `allow_sync_streaming_callbacks` is Hayhooks': such components always stream here, whatever it says.
+    """
+    callbacks = _Callbacks(on_tool_call_start, on_tool_call_end, on_reasoning, on_pipeline_end)
+    job = _Job(pipeline, pipeline_run_args, callbacks, streaming_components, include_outputs_from)
+    return AsyncSource(job, external_event_queue, pass_tool_calls)
 
 
 class SyncSource:
@@ -50,23 +79,39 @@ class SyncSource:
 
     is_async = False
 
-    def __init__(self, pipeline: Any, arguments: dict[str, Any], components: Components) -> None:
-        self._pipeline = pipeline
-        self._arguments = arguments
-        self._names = _choose(pipeline, components)
+    def __init__(self, job: "_Job", events: "queue.Queue[Any] | None", passes_tool_calls: bool | None) -> None:
+        self._job = job
+        self._events = events
         self._iterator: Iterator[Any] | None = None
+        self.passes_tool_calls = job.replies_leave if passes_tool_calls is None else passes_tool_calls
 
-    def feed(self, sink: Sink) -> None:
-        self._pipeline.run(
-            **_keywords(self._pipeline, self._arguments, self._names, lambda _: lambda chunk: sink.push(chunk))
-        )
+    def feed(self, sink: Sink) -> Any:
+        job, expand = self._job, self._job.callbacks.expand
+
+        def callback(_component: Any) -> Callable[[Any], Any]:
+            def push(chunk: Any) -> None:
+                for one in expand(chunk):
+                    sink.push(one)
+
+            return push
+
+        with pump(self._events, sink):
+            result = job.pipeline.run(**job.keywords(callback))
+        for chunk in job.end(result):
+            sink.push(chunk)
+        return job.arrange(result)
 
     def __iter__(self) -> Iterator[Any]:
-        return _ThreadSink().read(self.feed)
+        return iterate(self.feed)
 
     def __next__(self) -> Any:
         self._iterator = self._iterator or iter(self)
         return next(self._iterator)
+
+    def close(self) -> None:
+        """Ends the run at its next chunk."""
+        if self._iterator is not None:
+            self._iterator.close()  # type: ignore[attr-defined]
 
 
 class AsyncSource:
@@ -74,27 +119,153 @@ class AsyncSource:
 
     is_async = True
 
-    def __init__(self, pipeline: Any, arguments: dict[str, Any], components: Components) -> None:
-        self._pipeline = pipeline
-        self._arguments = arguments
-        self._names = _choose(pipeline, components)
+    def __init__(self, job: "_Job", events: "asyncio.Queue[Any] | None", passes_tool_calls: bool | None) -> None:
+        self._job = job
+        self._events = events
         self._iterator: AsyncIterator[Any] | None = None
+        self.passes_tool_calls = job.replies_leave if passes_tool_calls is None else passes_tool_calls
 
-    async def feed(self, sink: Sink) -> None:
+    async def feed(self, sink: Sink) -> Any:
+        job, expand = self._job, self._job.callbacks.expand
+
         def callback(component: Any) -> Callable[[Any], Any]:
             async def push_async(chunk: Any) -> None:
-                await sink.push_async(chunk)
+                for one in expand(chunk):
+                    await sink.push_async(one)
 
-            return push_async if hasattr(component, "run_async") else lambda chunk: sink.push(chunk)
+            def push(chunk: Any) -> None:
+                for one in expand(chunk):
+                    sink.push(one)
 
-        await self._pipeline.run_async(**_keywords(self._pipeline, self._arguments, self._names, callback))
+            return push_async if _is_async(component) else push
+
+        async with pump_async(self._events, sink):
+            result = await job.pipeline.run_async(**job.keywords(callback))
+        for chunk in job.end(result):
+            await sink.push_async(chunk)
+        return job.arrange(result)
 
     def __aiter__(self) -> AsyncIterator[Any]:
-        return _read_task(self)
+        return iterate_async(self)
 
     async def __anext__(self) -> Any:
         self._iterator = self._iterator or aiter(self)
         return await anext(self._iterator)
+
+    async def aclose(self) -> None:
+        """Ends the run."""
+        if self._iterator is not None:
+            await self._iterator.aclose()  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True, slots=True)
+class _Callbacks:
+    """The wrapper's own; each may add chunks, and none may break the stream."""
+
+    on_tool_call_start: Callable[..., Chunks] | None
+    on_tool_call_end: Callable[..., Chunks] | None
+    on_reasoning: Callable[..., Chunks] | None
+    on_pipeline_end: Callable[..., Chunks] | None
+
+    def expand(self, chunk: Any) -> Iterable[Any]:
+        """The chunk, and before it what the callbacks make of it."""
+        chunks: list[Any] = []
+        if self.on_tool_call_start is not None:
+            for call in getattr(chunk, "tool_calls", None) or ():
+                if call.tool_name:
+                    arguments = _parse_arguments(call.arguments)
+                    chunks += self._call("on_tool_call_start", call.tool_name, arguments, call.id)
+        answer = getattr(chunk, "tool_call_result", None)
+        if self.on_tool_call_end is not None and answer is not None:
+            text = answer.result if isinstance(answer.result, str) else str(answer.result)
+            origin = answer.origin
+            chunks += self._call("on_tool_call_end", origin.tool_name, origin.arguments, text, bool(answer.error))
+        reasoning = getattr(chunk, "reasoning", None)
+        if self.on_reasoning is not None and reasoning is not None:
+            chunks += self._call("on_reasoning", reasoning.reasoning_text, reasoning.extra)
+        chunks.append(chunk)
+        return chunks
+
+    def end(self, result: Any) -> list[Any]:
+        return [] if self.on_pipeline_end is None else self._call("on_pipeline_end", result)
+
+    def _call(self, name: str, *arguments: Any) -> list[Any]:
+        try:
+            given = getattr(self, name)(*arguments)
+        except Exception:  # the wrapper's own code
+            log.exception("a callback of a stream raised", callback=name)
+            return []
+        if not given:
+            return []
+        return given if isinstance(given, list) else [given]
+
+
+class _Job:
+    """A pipeline or agent, what it is run with, and how its result is read."""
+
+    def __init__(
+        self,
+        pipeline: Any,
+        arguments: Mapping[str, Any] | None,
+        callbacks: _Callbacks,
+        components: Components,
+        outputs: Iterable[str] | None,
+    ) -> None:
+        self.pipeline = pipeline
+        self.callbacks = callbacks
+        self._arguments = dict(arguments or {})
+        self._names = _choose(pipeline, components)
+        self._asked = set(outputs or ())
+        self._leaving: dict[str, dict[str, Any]] = {} if self._names is None else pipeline.outputs()
+
+    @property
+    def replies_leave(self) -> bool:
+        """Whether all that streams gives its replies to nobody but the caller."""
+        return bool(self._names) and all("replies" in self._leaving.get(name, ()) for name in self._names or ())
+
+    def keywords(self, callback: Callable[[Any], Callable[[Any], Any]]) -> dict[str, Any]:
+        """The keyword arguments of `run` with the callback in its places; the component objects stay untouched.
+
+        The outputs of every generator are asked for: they hold the token counts.
+        """
+        if self._names is None:
+            return {**self._arguments, _CALLBACK: callback(self.pipeline)}
+        outputs = self.pipeline.outputs(include_components_with_connected_outputs=True)
+        counting = {name for name, sockets in outputs.items() if "replies" in sockets or "last_message" in sockets}
+        return {"data": self._data(callback), "include_outputs_from": self._asked | counting}
+
+    def end(self, result: Any) -> list[Any]:
+        return self.callbacks.end(self._visible(result))
+
+    def arrange(self, result: Any) -> Any:
+        """The whole result; last in it, where a reply is looked for, what the pipeline itself gives out."""
+        if self._names is None:
+            return result
+        visible = self._visible(result)
+        return dict(sorted(result.items(), key=lambda item: item[0] in visible))
+
+    def _visible(self, result: Any) -> Any:
+        """The result without what only `keywords` has asked for."""
+        if self._names is None:
+            return result
+        visible = {}
+        for name, outputs in result.items():
+            keys = outputs if name in self._asked else self._leaving.get(name, ())
+            if shown := {key: outputs[key] for key in outputs if key in keys}:
+                visible[name] = shown
+        return visible
+
+    def _data(self, callback: Callable[[Any], Callable[[Any], Any]]) -> dict[str, Any]:
+        """Haystack copies its inputs deeply: a function is taken as it is, a bound method would drag its object."""
+        arguments, data = self._arguments, dict[str, Any]()
+        if all(isinstance(value, Mapping) for value in arguments.values()):
+            data = {name: dict(value) for name, value in arguments.items()}
+        else:  # the flat form: each input by its name alone
+            for name, inputs in self.pipeline.inputs().items():
+                data[name] = {key: arguments[key] for key in inputs if key in arguments}
+        for name in self._names or ():
+            data.setdefault(name, {})[_CALLBACK] = callback(self.pipeline.get_component(name))
+        return data
 
 
 def _choose(pipeline: Any, components: Components) -> list[str] | None:
@@ -112,82 +283,15 @@ def _choose(pipeline: Any, components: Components) -> list[str] | None:
     return list(components)
 
 
-def _keywords(
-    pipeline: Any, arguments: dict[str, Any], names: list[str] | None, callback: Callable[[Any], Callable[[Any], Any]]
-) -> dict[str, Any]:
-    """The keyword arguments of `run` with the callback in its places; the component objects stay untouched.
-
-    Haystack copies its inputs deeply: a function is taken as it is, a bound method would drag its object along.
-    """
-    if names is None:
-        return {**arguments, _CALLBACK: callback(pipeline)}
-    data: dict[str, Any] = {}
-    if all(isinstance(value, Mapping) for value in arguments.values()):
-        data = {name: dict(value) for name, value in arguments.items()}
-    else:  # the flat form: each input by its name alone
-        for name, inputs in pipeline.inputs().items():
-            data[name] = {key: arguments[key] for key in inputs if key in arguments}
-    for name in names:
-        data.setdefault(name, {})[_CALLBACK] = callback(pipeline.get_component(name))
-    return {"data": data}
+def _is_async(component: Any) -> bool:
+    """An agent is as async as its generator."""
+    return hasattr(component, "run_async") and hasattr(getattr(component, "chat_generator", component), "run_async")
 
 
-class _End:
-    """Ends a queue: `error` is what the run raised."""
-
-    def __init__(self, error: BaseException | None = None) -> None:
-        self.error = error
-
-
-class _ThreadSink:
-    """For iteration outside of the gateway: the run on a thread, a bounded queue between."""
-
-    def __init__(self) -> None:
-        self._chunks: queue.Queue[Any] = queue.Queue(_BUFFER_CHUNKS)
-        self._is_closed = False
-
-    def push(self, chunk: Any) -> None:
-        if self._is_closed:
-            raise RunCancelled("disconnect")
-        self._chunks.put(chunk)
-
-    async def push_async(self, chunk: Any) -> None:
-        raise NotImplementedError("a sync run has no async callback")
-
-    def read(self, feed: Callable[[Sink], None]) -> Iterator[Any]:
-        threading.Thread(target=self._run, args=(feed,), daemon=True).start()
-        try:
-            while not isinstance(chunk := self._chunks.get(), _End):
-                yield chunk
-            if chunk.error is not None:
-                raise chunk.error
-        finally:
-            self._is_closed = True
-            while not self._chunks.empty():  # lets a thread go on that waits for room
-                self._chunks.get_nowait()
-
-    def _run(self, feed: Callable[[Sink], None]) -> None:
-        end = _End()
-        try:
-            feed(self)
-        except BaseException as error:
-            end.error = error
-        self._chunks.put(end)
-
-
-async def _read_task(source: AsyncSource) -> AsyncIterator[Any]:
-    """For iteration outside of the gateway, or of a wrapper that changes the chunks: the run in a task."""
-    loop, run = asyncio.get_running_loop(), Run("", "")
-    stream = Stream(run, StreamBounds(_BUFFER_CHUNKS, _BUFFER_BYTES), loop, is_events=False)
-    run.on_cancel(loop.create_task(stream.produce_async(source)).cancel)
-    raised: BaseException | None = None
+def _parse_arguments(text: str | None) -> dict[str, Any]:
+    """A whole JSON object; `{}` for the first piece of one."""
     try:
-        async for batch in stream:
-            for chunk in batch:
-                yield chunk
-    except WrapperRaised as error:
-        raised = error.__cause__ or error
-    finally:
-        stream.close()
-    if raised is not None:
-        raise raised
+        arguments = json.loads(text or "")
+    except ValueError:
+        return {}
+    return arguments if isinstance(arguments, dict) else {}

@@ -7,9 +7,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class CatchMiddleware:
-    """Answers with `respond(error)`; when the reply has begun, the error goes on and the connection ends."""
+    """Answers with `respond(scope, error)`; when the reply has begun, the error goes on and the connection ends."""
 
-    def __init__(self, app: ASGIApp, *, respond: Callable[[BaseException], Response]) -> None:
+    def __init__(self, app: ASGIApp, *, respond: Callable[[Scope, BaseException], Response]) -> None:
         self._app = app
         self._respond = respond
 
@@ -26,4 +26,4 @@ class CatchMiddleware:
         except Exception as error:  # logged by `respond`, with its traceback
             if has_begun or scope["type"] != "http":
                 raise
-            await self._respond(error)(scope, receive, send)
+            await self._respond(scope, error)(scope, receive, send)

@@ -3,12 +3,14 @@
 import dataclasses
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from math import isfinite
 from typing import Any, Protocol
 
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
+
+from gateway.protocols.problem import Problem, native_body
 
 _LINE = re.compile(r"\r\n|\r|\n")
 
@@ -77,35 +79,58 @@ def chunk_text(chunk: Any) -> str | None:
 
 
 class Encoder(Protocol):
-    """Batches of chunks to bytes. `fail` gives the last bytes of a stream that broke; None: it cannot be said."""
+    """One reply's chunks to bytes. What it gives at each step follows what it has given before.
 
-    def feed(self, batch: Iterable[Any]) -> bytes: ...
+    `start` comes before the first chunk, `finish` after the last, with what the run itself gave (None: nothing), and
+    `fail` in its place when the run broke; None: the format has no word for that.
+    """
 
-    def fail(self, problem: Mapping[str, Any]) -> bytes | None: ...
+    media_type: str
+
+    def start(self) -> bytes: ...
+
+    def feed(self, chunk: Any) -> bytes: ...
+
+    def finish(self, result: Any = None) -> bytes: ...
+
+    def fail(self, problem: Problem) -> bytes | None: ...
 
 
 class TextEncoder:
     """`text/plain`: the chunks' text and nothing else. `bytes` chunks pass untouched."""
 
-    def feed(self, batch: Iterable[Any]) -> bytes:
-        return b"".join(
-            chunk if isinstance(chunk, bytes) else (chunk_text(chunk) or "").encode("utf-8", "replace")
-            for chunk in batch
-        )
+    media_type = "text/plain"
 
-    def fail(self, problem: Mapping[str, Any]) -> bytes | None:
+    def start(self) -> bytes:
+        return b""
+
+    def feed(self, chunk: Any) -> bytes:
+        return chunk if isinstance(chunk, bytes) else (chunk_text(chunk) or "").encode("utf-8", "replace")
+
+    def finish(self, result: Any = None) -> bytes:
+        return b""
+
+    def fail(self, problem: Problem) -> bytes | None:
         return None
 
 
 class EventEncoder:
     """`text/event-stream`: one event for each chunk; a broken stream ends with an event `error`."""
 
-    def feed(self, batch: Iterable[Any]) -> bytes:
-        events = [_event_text(text) for text in map(chunk_text, batch) if text is not None]
-        return "".join(events).encode("utf-8", "replace")
+    media_type = "text/event-stream"
 
-    def fail(self, problem: Mapping[str, Any]) -> bytes | None:
-        return encode_event(encode_json(problem).decode(), event="error")
+    def start(self) -> bytes:
+        return b""
+
+    def feed(self, chunk: Any) -> bytes:
+        text = chunk_text(chunk)
+        return b"" if text is None else _event_text(text).encode("utf-8", "replace")
+
+    def finish(self, result: Any = None) -> bytes:
+        return b""
+
+    def fail(self, problem: Problem) -> bytes | None:
+        return encode_event(encode_json(native_body(problem)).decode(), event="error")
 
 
 def encode_event(data: str, *, event: str | None = None) -> bytes:

@@ -1,14 +1,15 @@
-"""A request's body as the arguments of a run method, within the limits."""
+"""A request's body, read within the limits."""
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from functools import partial
 from typing import Any
 
+from pydantic_core import from_json
 from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import FormParser, MultiPartException, MultiPartParser
 from starlette.types import Receive
 
-from gateway.errors import CallerGone, InvalidMultipart, TooLarge, UnsupportedMediaType
+from gateway.errors import CallerGone, InvalidJSON, InvalidMultipart, TooLarge, UnsupportedMediaType
 from gateway.run import Run
 from gateway.settings import Settings
 from gateway.signature import Signature
@@ -34,31 +35,48 @@ class BodyReader:
         Raises `InvalidJSON`, `InvalidMultipart` (400), `TooLarge` (413, before the rest is read),
         `UnsupportedMediaType` (415), `InvalidArguments` (422), `CallerGone`.
         """
-        media_type = headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+        media_type = _media_type(headers)
         if media_type in (MULTIPART, URLENCODED):
-            arguments = await self._read_form(receive, headers, signature, run, media_type)
-        elif media_type == "application/json" or media_type.endswith("+json"):
-            chunks = _limited(receive, headers, self._settings.max_body_bytes, "max_body_bytes")
-            body = b"".join([chunk async for chunk in chunks])
-            if len(body) > LARGE_JSON_BYTES:
-                arguments = await self._pool.call(partial(signature.validate_json, body))
-            else:
-                arguments = signature.validate_json(body)
-        else:
-            message = f"Content-Type {media_type} is not supported: send application/json or {MULTIPART}"
-            raise UnsupportedMediaType(message)
-        if signature.headers_parameter is not None:
-            arguments[signature.headers_parameter] = headers
-        return arguments
+            texts, uploads = await self.read_form(receive, headers, run)
+            return signature.validate_form(texts, uploads)
+        if _is_json(media_type):
+            arguments: dict[str, Any] = await self._read_json(receive, headers, signature.validate_json)
+            return arguments
+        message = f"Content-Type {media_type} is not supported: send application/json or {MULTIPART}"
+        raise UnsupportedMediaType(message)
 
-    async def _read_form(
-        self, receive: Receive, headers: Headers, signature: Signature, run: Run, media_type: str
-    ) -> dict[str, Any]:
+    async def read_json(self, receive: Receive, headers: Headers) -> Any:
+        """The value of a JSON body.
+
+        Raises `InvalidJSON` (400), `TooLarge` (413, before the rest is read), `UnsupportedMediaType` (415),
+        `CallerGone`.
+        """
+        media_type = _media_type(headers)
+        if not _is_json(media_type):
+            message = f"Content-Type {media_type} is not supported: add the header 'Content-Type: application/json'"
+            raise UnsupportedMediaType(message)
+        return await self._read_json(receive, headers, _parse_json)
+
+    async def _read_json(self, receive: Receive, headers: Headers, parse: Callable[[bytes], Any]) -> Any:
+        chunks = _limited(receive, headers, self._settings.max_body_bytes, "max_body_bytes")
+        body = b"".join([chunk async for chunk in chunks])
+        return await self._pool.call(partial(parse, body)) if len(body) > LARGE_JSON_BYTES else parse(body)
+
+    async def read_form(
+        self, receive: Receive, headers: Headers, run: Run
+    ) -> tuple[dict[str, list[str]], dict[str, list[UploadFile]]]:
+        """The text fields and the files of a form, by name. The files stay open until `run` ends.
+
+        Raises `InvalidMultipart` (400), `TooLarge` (413), `UnsupportedMediaType` (415), `CallerGone`.
+        """
         parser: _MultiPartParser | FormParser
         settings = self._settings
+        media_type = _media_type(headers)
         if media_type == MULTIPART:
             chunks = _limited(receive, headers, settings.max_upload_bytes, "max_upload_bytes")
             parser = _MultiPartParser(headers, chunks, settings)
+        elif media_type != URLENCODED:
+            raise UnsupportedMediaType(f"Content-Type {media_type} is not supported: send {MULTIPART}")
         else:
             chunks = _limited(receive, headers, settings.max_body_bytes, "max_body_bytes")
             parser = FormParser(
@@ -83,7 +101,7 @@ class BodyReader:
         if media_type == URLENCODED and any(name.lstrip().startswith("{") for name in texts):
             message = f"the body looks like JSON but its Content-Type is {URLENCODED}"
             raise UnsupportedMediaType(f"{message}: add the header 'Content-Type: application/json'")
-        return signature.validate_form(texts, uploads)
+        return texts, uploads
 
 
 class _MultiPartParser(MultiPartParser):
@@ -141,6 +159,23 @@ async def _limited(receive: Receive, headers: Headers, limit: int, setting: str)
             yield chunk
         if not message.get("more_body", False):
             return
+
+
+def _media_type(headers: Headers) -> str:
+    return headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+
+
+def _is_json(media_type: str) -> bool:
+    return media_type == "application/json" or media_type.endswith("+json")
+
+
+def _parse_json(body: bytes) -> Any:
+    if not body:
+        raise InvalidJSON("the body is empty: send a JSON object")
+    try:
+        return from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise InvalidJSON(f"the body is not valid JSON: {error}") from None
 
 
 def _close(files: Iterable[UploadFile]) -> None:

@@ -1,5 +1,6 @@
 """Errors into bodies: the only place."""
 
+import re
 import traceback
 from http.client import responses
 from secrets import token_hex
@@ -8,45 +9,54 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from gateway.errors import GatewayError, MethodNotAllowed, NotFound, WrapperRaised
+from gateway.protocols.openai import error_body
+from gateway.protocols.problem import Problem, native_body
 from gateway.protocols.run import encode_json
 from gateway.telemetry.log import log
 
+OPENAI_PATHS = re.compile(
+    r"/v1(/.*)?|/chat/completions|/(responses|embeddings|models|files)|/models/[^/]+"
+    r"|/files/file-[^/]+(/content)?|/[^/]+/chat"
+)
+
+
+def is_openai(scope: Scope) -> bool:
+    """Whether the path speaks OpenAI's dialect, a path that does not exist too."""
+    return OPENAI_PATHS.fullmatch(scope["path"].removeprefix(scope.get("root_path", ""))) is not None
+
 
 class ProblemRenderer:
-    """`{"error": {"type", "message", "code", "details"?, "error_id"?}, "detail"}`; Hayhooks' clients read `detail`.
+    """The text of an exception that nobody foresaw is not shown: it is logged, with its traceback and an `error_id`.
 
-    The text of an exception that nobody foresaw is not shown: it is logged, with its traceback and the `error_id` that
-    the reply carries, unless `show_tracebacks` puts the traceback into the reply as well.
+    The reply carries that id too, unless `show_tracebacks` puts the traceback itself into the reply.
     """
 
     def __init__(self, *, show_tracebacks: bool) -> None:
         self._show_tracebacks = show_tracebacks
 
-    def body(self, error: BaseException) -> dict[str, Any]:
-        """The body for an error, which is logged here when it needs an operator's eye."""
+    def problem(self, error: BaseException) -> Problem:
+        """What is said of an error, which is logged here when it needs an operator's eye."""
         if isinstance(error, HTTPException):
             error = _from_http(error)
         unforeseen = error.__cause__ if isinstance(error, WrapperRaised) else error
         if isinstance(error, GatewayError) and (unforeseen is error or unforeseen is None):
-            fields: dict[str, Any] = {"type": error.type, "message": error.message, "code": error.code}
-            if error.details is not None:
-                fields["details"] = list(error.details)
-            return {"error": fields, "detail": error.message}
+            return Problem(error.message, error.type, error.code, error.param, error.details)
         error_id = f"err_{token_hex(8)}"
         log.error("unexpected error", error_id=error_id, exc_info=unforeseen)
         known = error if isinstance(error, GatewayError) else GatewayError("the gateway failed")
         message = f"{known.message}; the log says why under {error_id}"
         if self._show_tracebacks and unforeseen is not None:
             message = "".join(traceback.format_exception(unforeseen))
-        fields = {"type": known.type, "message": message, "code": known.code, "error_id": error_id}
-        return {"error": fields, "detail": message}
+        return Problem(message, known.type, known.code, known.param, error_id=error_id)
 
-    def response(self, error: BaseException) -> Response:
+    def response(self, scope: Scope, error: BaseException) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else getattr(error, "status", 500)
         headers = getattr(error, "headers", None)
-        return Response(encode_json(self.body(error)), status, headers, media_type="application/json")
+        body = error_body if is_openai(scope) else native_body
+        return Response(encode_json(body(self.problem(error))), status, headers, media_type="application/json")
 
     async def handle(self, request: Request, error: Exception) -> Response:
         """Starlette's exception handler. Its router says 404 and 405 without saying of what."""
@@ -56,7 +66,7 @@ class ProblemRenderer:
             allowed = (error.headers or {}).get("Allow", "")
             message = f"{request.method} is not allowed on {request.url.path}; allowed: {allowed}"
             error = MethodNotAllowed(message, headers=error.headers)
-        return self.response(error)
+        return self.response(request.scope, error)
 
 
 def _from_http(error: HTTPException) -> GatewayError:

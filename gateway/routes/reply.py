@@ -1,8 +1,9 @@
 """What a run gave, as an ASGI response."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
-from typing import Any
+from collections.abc import AsyncGenerator, Callable, Iterable
+from functools import partial
+from typing import Any, Protocol
 
 from sse_starlette.sse import EventSourceResponse, SendTimeoutError
 from starlette.exceptions import HTTPException
@@ -10,6 +11,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.errors import CallerGone, GatewayError
+from gateway.protocols.openai import OpenAIEncoder
 from gateway.protocols.run import Encoder, EventEncoder, TextEncoder, encode_result
 from gateway.routes.problem import ProblemRenderer
 from gateway.run import Run
@@ -17,6 +19,7 @@ from gateway.settings import Settings
 from gateway.stream import Stream, wrapper_error
 from gateway.telemetry.log import log
 
+EVENT_STREAM = "text/event-stream"
 PIECE_BYTES = 64 * 1024
 STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
@@ -58,37 +61,92 @@ class _WholeReply:
                 self._run.end()
 
 
+class Reply(Protocol):
+    """How a caller wants what its run gives."""
+
+    def whole(self, value: Any) -> ASGIApp:
+        """A value's reply; called where the method ran. Raises what makes no reply."""
+
+    async def stream(self, stream: Stream) -> ASGIApp:
+        """A stream's reply. A failure before the first chunk is raised, so that it has its status."""
+
+
 class ReplyMaker:
-    """Turns a value or a stream into the response of the run dialect."""
+    """Turns bytes and streams into responses: sent in time, in pieces, with the headers of their kind."""
 
     def __init__(self, settings: Settings, problems: ProblemRenderer) -> None:
         self._settings = settings
         self._problems = problems
 
-    def encode(self, run: Run, value: Any) -> ASGIApp:
-        """A whole reply; a wrapper's own `Response` as it is."""
-        if isinstance(value, Response):
-            return _WholeReply(value, self._settings.send_timeout_s, run)
-        response = Response(encode_result(value), media_type="application/json")
-        if len(response.body) > PIECE_BYTES:
-            return _WholeReply(response, self._settings.send_timeout_s, None)
+    def respond(self, response: Response, run: Run | None = None) -> ASGIApp:
+        """`run`: what a wrapper's own response holds until it has been sent."""
+        if run is not None or len(getattr(response, "body", b"")) > PIECE_BYTES or not hasattr(response, "body"):
+            return _WholeReply(response, self._settings.send_timeout_s, run)
         return response  # fits into the socket's buffers: nobody waits for it
 
-    async def make(self, outcome: ASGIApp | Stream) -> ASGIApp:
-        """A stream's first batch is awaited, so that an early failure has its status. Raises that failure."""
-        if not isinstance(outcome, Stream):
-            return outcome
-        await outcome.wait_for_first(self._settings.first_byte_wait_s)
-        if outcome.is_events:
-            return _EventResponse(
-                encode_stream(outcome, EventEncoder(), self._problems),
-                headers=STREAM_HEADERS,
-                ping=self._settings.ping_interval_s,
-                sep="\n",
-                send_timeout=self._settings.send_timeout_s,
-            )
-        pieces = encode_stream(outcome, TextEncoder(), self._problems)
-        return TextStreamResponse(pieces, self._settings.send_timeout_s)
+    async def stream(self, stream: Stream, encoder: Encoder) -> ASGIApp:
+        """Its first batch is awaited."""
+        await stream.wait_for_first(self._settings.first_byte_wait_s)
+        pieces = encode_stream(stream, encoder, self._problems)
+        if encoder.media_type != EVENT_STREAM:
+            return TextStreamResponse(pieces, self._settings.send_timeout_s)
+        return _EventResponse(
+            pieces,
+            headers=STREAM_HEADERS,
+            ping=self._settings.ping_interval_s,
+            sep="\n",
+            send_timeout=self._settings.send_timeout_s,
+        )
+
+    async def gather(self, stream: Stream, encoder: Encoder) -> ASGIApp:
+        """All of a stream in one reply."""
+        pieces = [encoder.start()]
+        try:
+            async for batch in stream:
+                for chunk in batch:
+                    pieces.append(_guard(stream.run, partial(encoder.feed, chunk)))
+            pieces.append(_guard(stream.run, partial(encoder.finish, stream.result)))
+        finally:
+            stream.close()
+        return self.respond(Response(b"".join(pieces), media_type=encoder.media_type))
+
+
+class RunReply:
+    """The run dialect: `{"result": …}`, plain text, or events when the wrapper asks for them."""
+
+    def __init__(self, maker: ReplyMaker, run: Run) -> None:
+        self._maker = maker
+        self._run = run
+
+    def whole(self, value: Any) -> ASGIApp:
+        if isinstance(value, Response):
+            return self._maker.respond(value, self._run)
+        return self._maker.respond(Response(encode_result(value), media_type="application/json"))
+
+    async def stream(self, stream: Stream) -> ASGIApp:
+        return await self._maker.stream(stream, EventEncoder() if stream.is_events else TextEncoder())
+
+
+class OpenAIReply:
+    """`make_encoder(passes_tool_calls)` gives the encoder of the endpoint, for a stream or for a whole reply."""
+
+    def __init__(self, maker: ReplyMaker, run: Run, make_encoder: Callable[[bool], OpenAIEncoder]) -> None:
+        self._maker = maker
+        self._run = run
+        self._make_encoder = make_encoder
+
+    def whole(self, value: Any) -> ASGIApp:
+        if isinstance(value, Response):
+            return self._maker.respond(value, self._run)
+        encoder = self._make_encoder(False)
+        headers = STREAM_HEADERS if encoder.media_type == EVENT_STREAM else None
+        return self._maker.respond(Response(encoder.whole(value), headers=headers, media_type=encoder.media_type))
+
+    async def stream(self, stream: Stream) -> ASGIApp:
+        encoder = self._make_encoder(stream.passes_tool_calls)
+        if encoder.media_type == EVENT_STREAM:
+            return await self._maker.stream(stream, encoder)
+        return await self._maker.gather(stream, encoder)
 
 
 class StreamBroken(Exception):
@@ -98,34 +156,45 @@ class StreamBroken(Exception):
 async def encode_stream(stream: Stream, encoder: Encoder, problems: ProblemRenderer) -> AsyncGenerator[bytes]:
     """Each batch as one piece of bytes. Raises `StreamBroken` when the encoder cannot say that the stream failed."""
     try:
+        if head := encoder.start():
+            yield head
         async for batch in stream:
-            for piece in _encode(stream, encoder, batch):
-                yield piece
+            pieces, failure = _feed(stream.run, encoder, batch)
+            if pieces:
+                yield b"".join(pieces)
+            if failure is not None:
+                raise failure from failure.__cause__
+        if last := _guard(stream.run, partial(encoder.finish, stream.result)):
+            yield last
     except CallerGone as error:
         raise StreamBroken from error
     except (GatewayError, HTTPException) as error:
-        last = encoder.fail(problems.body(error))
-        if last is None:
+        failed = encoder.fail(problems.problem(error))
+        if failed is None:
             raise StreamBroken from error
-        yield last
+        yield failed
     finally:
         stream.close()
 
 
-def _encode(stream: Stream, encoder: Encoder, batch: list[Any]) -> Iterator[bytes]:
-    """One piece for all of them; when a chunk cannot be encoded, those before it and then its error."""
+def _feed(run: Run, encoder: Encoder, batch: Iterable[Any]) -> tuple[list[bytes], BaseException | None]:
+    """What can be encoded, and the error of the chunk that cannot."""
+    pieces: list[bytes] = []
     try:
-        whole = encoder.feed(batch)
-    except Exception:  # said below, where the chunk is known
-        whole = None
-    if whole:
-        yield whole
-    for chunk in batch if whole is None else ():
-        try:
-            yield encoder.feed([chunk])
-        except Exception as error:  # the wrapper's own object
-            failure = wrapper_error(stream.run, error)
-            raise failure from failure.__cause__
+        for chunk in batch:
+            if piece := encoder.feed(chunk):
+                pieces.append(piece)
+    except Exception as error:  # the wrapper's own object
+        return pieces, wrapper_error(run, error)
+    return pieces, None
+
+
+def _guard(run: Run, encode: Callable[[], bytes]) -> bytes:
+    try:
+        return encode()
+    except Exception as error:  # the wrapper's own object
+        failure = wrapper_error(run, error)
+        raise failure from failure.__cause__
 
 
 class _EventResponse(EventSourceResponse):

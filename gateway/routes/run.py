@@ -1,27 +1,23 @@
 """`POST /{name}/run` and `GET /{name}/schema`."""
 
-from functools import partial
-
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from gateway.disconnect import Disconnect
-from gateway.invoke import Invoker
 from gateway.protocols.run import encode_json
 from gateway.registry import Registry
 from gateway.routes.body import BodyReader
-from gateway.routes.reply import ReplyMaker
-from gateway.run import Run
+from gateway.routes.dispatch import Dispatcher
+from gateway.routes.reply import ReplyMaker, RunReply
 
 
 class RunEndpoint:
-    """The whole way of a request: find, parse, invoke, encode."""
+    """Find the wrapper, read its arguments, dispatch."""
 
-    def __init__(self, registry: Registry, invoker: Invoker, bodies: BodyReader, replies: ReplyMaker) -> None:
+    def __init__(self, registry: Registry, dispatcher: Dispatcher, bodies: BodyReader, replies: ReplyMaker) -> None:
         self._registry = registry
-        self._invoker = invoker
+        self._dispatcher = dispatcher
         self._bodies = bodies
         self._replies = replies
 
@@ -30,21 +26,14 @@ class RunEndpoint:
         method = deployment.method("run_api")
         assert method.signature is not None
         headers = Headers(scope=scope)
-        client = scope.get("client")
-        run = Run(scope["state"]["request_id"], deployment.name, headers=headers, caller=client and client[0])
-        run.activate()
+        run = self._dispatcher.start(scope, headers, deployment)
         try:
             arguments = await self._bodies.read_arguments(receive, headers, method.signature, run)
         except BaseException:
             run.end()
             raise
-        with self._invoker.replying():
-            async with Disconnect(receive, run) as disconnect:
-                outcome = await self._invoker.invoke(
-                    run, deployment, method, arguments, partial(self._replies.encode, run)
-                )
-                response = await self._replies.make(outcome)
-                await response(scope, disconnect.receive, send)
+        reply = RunReply(self._replies, run)
+        await self._dispatcher.dispatch(scope, receive, send, run, deployment, method, arguments, reply)
 
 
 class SchemaEndpoint:

@@ -1,0 +1,147 @@
+"""Uploaded files: their content below the state folder, what is known of them in its database."""
+
+import os
+import shutil
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+from secrets import token_hex
+from time import time
+from typing import BinaryIO, Literal
+
+from gateway.errors import FileNotFound
+from gateway.run import current_run
+from gateway.state import State
+
+PIECE_BYTES = 1024 * 1024
+ORPHAN_S = 24 * 3600  # content without a row is what a crash has left, once it is as old as this
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """`size`: in bytes. `created_at`, `expires_at`: Unix time in seconds; None = never. `path`: where it lies."""
+
+    id: str
+    filename: str
+    purpose: str
+    content_type: str
+    size: int
+    created_at: int
+    expires_at: int | None
+    path: Path
+
+    def read(self) -> bytes:
+        """Its content. Raises `FileNotFound` when it has been deleted meanwhile."""
+        try:
+            return self.path.read_bytes()
+        except FileNotFoundError:
+            raise _missing(self.id) from None
+
+
+class FileStore:
+    """Adds, finds, lists and deletes. Blocks, like the state that it stands on. A file that has expired is gone."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def add(
+        self, content: BinaryIO, *, filename: str, purpose: str, content_type: str, expires_in_s: int | None = None
+    ) -> StoredFile:
+        """Copy `content` in, from its beginning. It is there whole or not at all."""
+        self._purge()
+        file_id = f"file-{token_hex(12)}"
+        path = self._folder / file_id
+        content.seek(0)
+        try:
+            with path.open("xb") as target:
+                shutil.copyfileobj(content, target, PIECE_BYTES)
+                size = target.tell()
+                target.flush()
+                os.fsync(target.fileno())
+            created_at = int(time())
+            expires_at = None if expires_in_s is None else created_at + expires_in_s
+            file = StoredFile(file_id, filename, purpose, content_type, size, created_at, expires_at, path)
+            with self._state.transaction() as rows:
+                rows.execute(
+                    "INSERT INTO files (id, filename, purpose, content_type, size, created_at, expires_at)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (file_id, filename, purpose, content_type, size, created_at, expires_at),
+                )
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        return file
+
+    def get(self, file_id: str) -> StoredFile:
+        """Raises `FileNotFound`."""
+        with self._state.transaction() as rows:
+            row = rows.execute(
+                "SELECT * FROM files WHERE id = ? AND (expires_at IS NULL OR expires_at > ?)", (file_id, int(time()))
+            ).fetchone()
+        if row is None:
+            raise _missing(file_id)
+        return self._from_row(row)
+
+    def page(
+        self, *, purpose: str | None, limit: int, after: str | None, order: Literal["asc", "desc"]
+    ) -> tuple[list[StoredFile], bool]:
+        """At most `limit` files behind the file `after`, by age, and whether there are more. Raises `FileNotFound`."""
+        self._purge()
+        sign, direction = (">", "ASC") if order == "asc" else ("<", "DESC")
+        with self._state.transaction() as rows:
+            start = None
+            if after is not None:
+                start = rows.execute("SELECT number FROM files WHERE id = ?", (after,)).fetchone()
+                if start is None:
+                    raise _missing(after)
+            query = (
+                "SELECT * FROM files WHERE (:purpose IS NULL OR purpose = :purpose)"  # noqa: S608 - of constants alone
+                f" AND (:start IS NULL OR number {sign} :start) ORDER BY number {direction} LIMIT :limit"
+            )
+            start_number = start and start["number"]
+            found = rows.execute(query, {"purpose": purpose, "start": start_number, "limit": limit + 1}).fetchall()
+        return [self._from_row(row) for row in found[:limit]], len(found) > limit
+
+    def delete(self, file_id: str) -> None:
+        """Raises `FileNotFound`. Who is reading it reads on to its end."""
+        path = self.get(file_id).path
+        with self._state.transaction() as rows:
+            rows.execute("DELETE FROM files WHERE id = ?", (file_id,))
+        path.unlink(missing_ok=True)
+
+    @property
+    def _folder(self) -> Path:
+        return self._state.folder("files")
+
+    def _from_row(self, row: sqlite3.Row) -> StoredFile:
+        known = {key: row[key] for key in row.keys() if key != "number"}  # noqa: SIM118 - a Row iterates over values
+        return StoredFile(**known, path=self._folder / row["id"])
+
+    def _purge(self) -> None:
+        """Remove what has expired, and what a crash has left."""
+        now = int(time())
+        with self._state.transaction() as rows:
+            expired = rows.execute("SELECT id FROM files WHERE expires_at <= ?", (now,)).fetchall()
+            rows.execute("DELETE FROM files WHERE expires_at <= ?", (now,))
+            known = {row["id"] for row in rows.execute("SELECT id FROM files")}
+        for row in expired:
+            (self._folder / row["id"]).unlink(missing_ok=True)
+        for path in self._folder.iterdir():
+            if path.name not in known and path.stat().st_mtime < now - ORPHAN_S:
+                path.unlink(missing_ok=True)
+
+
+def get_file(file_id: str) -> StoredFile:
+    """A file that was uploaded to `/v1/files`, for the run that this code works for.
+
+    Raises `FileNotFound`, which its caller gets as 404, and `LookupError` outside of a run.
+    """
+    store = current_run().files
+    if store is None:
+        raise LookupError("get_file() needs a run of the gateway")
+    file: StoredFile = store.get(file_id)
+    return file
+
+
+def _missing(file_id: str) -> FileNotFound:
+    return FileNotFound(f"there is no file {file_id[:64]!r}")
