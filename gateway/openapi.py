@@ -20,7 +20,9 @@ URLENCODED = "application/x-www-form-urlencoded"
 NAME_PATTERN = "^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 ABOUT = (
     "Haystack pipelines and agents, each a wrapper that is run with `POST /{name}/run`. "
-    "An error of any path, 404 and 405 too, has the body `Error`, and every reply has an `X-Request-ID`."
+    "An error of any path, 404 and 405 too, has the body `Error`, and every reply has an `X-Request-ID`. "
+    "The paths of OpenAI's API take what its SDKs send, and answer errors with `OpenAIError`. They exist without `/v1` "
+    "too, and `POST /{name}/chat` names the model in its path."
 )
 ERRORS = {  # status → (component, description, whether `Retry-After` comes with it)
     "400": ("BadRequest", "The body cannot be read.", False),
@@ -66,6 +68,60 @@ ERROR = _object(
         "detail": {**TEXT, "description": "The message again."},
     }
 )
+OPENAI_ERROR = _object(
+    {
+        "error": _object(
+            {"message": TEXT, "type": TEXT, "param": {"type": ["string", "null"]}, "code": {"type": ["string", "null"]}}
+        )
+    }
+)
+MODEL = {**TEXT, "description": "The wrapper."}
+STREAM = {"type": ["boolean", "null"], "description": "Answer with events as it is made."}
+OBJECT = {"type": "object"}
+MESSAGES = {"type": "array", "minItems": 1, "items": _object({"role": TEXT}, {"content": {}})}
+CHAT = _object({"model": MODEL, "messages": MESSAGES}, {"stream": STREAM, "n": {"type": ["integer", "null"]}})
+RESPONSE = _object({"model": MODEL, "input": {"type": ["string", "array"]}}, {"stream": STREAM})
+EMBEDDING = _object(
+    {"model": MODEL, "input": {"anyOf": [TEXT, {**TEXTS, "minItems": 1, "maxItems": 2048}]}},
+    {"encoding_format": {"enum": ["float", "base64", None]}, "dimensions": {"type": ["integer", "null"]}},
+)
+FILE = {**TEXT, "contentMediaType": "application/octet-stream"}
+UPLOAD = _object(
+    {"file": FILE, "purpose": TEXT},
+    {
+        "model": {
+            **TEXT,
+            "description": "The wrapper that is to take the file; the gateway keeps it where none is named.",
+        }
+    },
+)
+OPENAI_ERRORS = {
+    "400": "A field does not fit; `param` names it.",
+    "404": "There is no such model or file.",
+    "413": "The body is too large.",
+    "415": "The body has another format.",
+    "default": "As for a run: 429, 500, 503, 504, and what the wrapper raises.",
+}
+OPENAI_PATHS = (  # method, path, operation, summary, request (media type, schema), reply
+    ("post", "/v1/chat/completions", "create_chat_completion", "Chat with a wrapper.", (JSON, CHAT), JSON),
+    (
+        "post",
+        "/v1/responses",
+        "create_response",
+        "Ask a wrapper, in the form of the Responses API.",
+        (JSON, RESPONSE),
+        JSON,
+    ),
+    ("post", "/v1/embeddings", "create_embedding", "Texts as vectors.", (JSON, EMBEDDING), JSON),
+    ("get", "/v1/models", "list_models", "The wrappers that answer these paths.", None, JSON),
+    ("get", "/v1/models/{name}", "get_model", "One of them.", None, JSON),
+    ("post", "/v1/files", "create_file", "Upload a file.", (MULTIPART, UPLOAD), JSON),
+    ("get", "/v1/files", "list_files", "The files that were uploaded.", None, JSON),
+    ("get", "/v1/files/{file_id}", "get_file", "What is known of a file.", None, JSON),
+    ("delete", "/v1/files/{file_id}", "delete_file", "Delete a file.", None, JSON),
+    ("get", "/v1/files/{file_id}/content", "get_file_content", "A file's bytes.", None, "application/octet-stream"),
+)
+STREAMED = ("create_chat_completion", "create_response")
 WRAPPER = _object(
     {
         "state": {"enum": list(get_args(State))},
@@ -93,6 +149,7 @@ CONTRACT = _object(
     {"name": TEXT, "description": TEXT, "arguments": SCHEMA, "files": TEXTS, "media_type": TEXT, "result": SCHEMA}
 )
 NAME = {"name": "name", "in": "path", "required": True, "schema": {**TEXT, "pattern": NAME_PATTERN}}
+FILE_ID = {"name": "file_id", "in": "path", "required": True, "schema": TEXT}
 REQUEST_ID = {
     "name": "X-Request-ID",
     "in": "header",
@@ -104,7 +161,7 @@ REQUEST_ID = {
 def describe(deployments: Iterable[Deployment], *, root_path: str = "") -> dict[str, Any]:
     """The document for what serves now. `root_path`: the prefix under which clients reach the server."""
     paths: dict[str, Any] = {}
-    schemas: dict[str, Any] = {"Error": ERROR, "Status": STATUS, "Wrapper": WRAPPER}
+    schemas: dict[str, Any] = {"Error": ERROR, "OpenAIError": OPENAI_ERROR, "Status": STATUS, "Wrapper": WRAPPER}
     for deployment in sorted(deployments, key=lambda deployment: deployment.name):
         method = deployment.methods.get("run_api")
         if method is not None and method.signature is not None:
@@ -113,21 +170,46 @@ def describe(deployments: Iterable[Deployment], *, root_path: str = "") -> dict[
         "openapi": "3.1.0",
         "info": {"title": "Haystack Gateway", "version": __version__, "description": ABOUT},
         "servers": [{"url": f"/{root_path.strip('/')}"}],
-        "tags": [{"name": "wrappers"}, {"name": "gateway"}],
-        "paths": {**paths, **_gateway_paths()},
+        "tags": [{"name": "wrappers"}, {"name": "openai"}, {"name": "gateway"}],
+        "paths": {**paths, **_openai_paths(), **_gateway_paths()},
         "components": {
             "schemas": schemas,
             "responses": {
                 component: _reply(text, {"$ref": "#/components/schemas/Error"}, is_later=is_later)
                 for component, text, is_later in ERRORS.values()
             },
-            "parameters": {"Name": NAME, "RequestID": REQUEST_ID},
+            "parameters": {"Name": NAME, "FileID": FILE_ID, "RequestID": REQUEST_ID},
             "headers": {
                 "RequestID": {"description": "Names the request in the log.", "schema": TEXT},
                 "RetryAfter": {"description": "Seconds to wait.", "schema": {"type": "integer"}},
             },
         },
     }
+
+
+def _openai_paths() -> dict[str, Any]:
+    paths: dict[str, Any] = {}
+    error = {"$ref": "#/components/schemas/OpenAIError"}
+    for method, path, operation_id, summary, request, media_type in OPENAI_PATHS:
+        success = _reply("OK", OBJECT if media_type == JSON else FILE, media_type)
+        if operation_id in STREAMED:
+            success["content"]["text/event-stream"] = {"schema": TEXT}
+        operation: dict[str, Any] = {
+            "operationId": operation_id,
+            "tags": ["openai"],
+            "summary": summary,
+            "responses": {
+                "200": success,
+                **{status: _reply(text, error) for status, text in OPENAI_ERRORS.items()},
+            },
+        }
+        if request is not None:
+            operation["requestBody"] = {"required": True, "content": {request[0]: {"schema": request[1]}}}
+        named = [name for key, name in (("{name}", "Name"), ("{file_id}", "FileID")) if key in path]
+        if named:
+            operation["parameters"] = [{"$ref": f"#/components/parameters/{name}"} for name in named]
+        paths.setdefault(path, {})[method] = operation
+    return paths
 
 
 def _gateway_paths() -> dict[str, Any]:

@@ -66,6 +66,7 @@ LAYERS = {
     "gateway.cli.client": 14,
     "gateway.cli.reply": 15,
     "gateway.cli.status": 15,
+    "gateway.cli.chat": 16,
     "gateway.cli.check": 16,
     "gateway.cli.new": 16,
     "gateway.cli.pipeline_list": 16,

@@ -195,6 +195,14 @@ def test_document_without_wrappers_describes_the_gateway() -> None:
     document = describe([])
     validate(document)
     assert list(document["paths"]) == [
+        "/v1/chat/completions",
+        "/v1/responses",
+        "/v1/embeddings",
+        "/v1/models",
+        "/v1/models/{name}",
+        "/v1/files",
+        "/v1/files/{file_id}",
+        "/v1/files/{file_id}/content",
         "/{name}/schema",
         "/status",
         "/status/{name}",
@@ -204,7 +212,7 @@ def test_document_without_wrappers_describes_the_gateway() -> None:
         "/openapi.yaml",
         "/docs",
     ]
-    assert list(document["components"]["schemas"]) == ["Error", "Status", "Wrapper"]
+    assert list(document["components"]["schemas"]) == ["Error", "OpenAIError", "Status", "Wrapper"]
 
 
 def test_name_is_what_the_loader_takes() -> None:
@@ -318,7 +326,7 @@ def test_operation_ids_are_unique() -> None:
     ids = [
         item["operationId"] for path in document["paths"].values() for item in path.values() if "operationId" in item
     ]
-    assert len(set(ids)) == len(ids) == len(names) + 8
+    assert len(set(ids)) == len(ids) == len(names) + 18
 
 
 def test_order_does_not_depend_on_the_registry() -> None:
@@ -439,6 +447,6 @@ def test_wrapper_that_makes_its_own_replies_chooses_their_status() -> None:
 def test_a_thousand_wrappers_are_described() -> None:
     one = deploy("w", takes_unions)
     document = describe(replace(one, name=f"w{number:03}") for number in range(1000))
-    assert len(document["paths"]) == 1008
+    assert len(document["paths"]) == 1016
     assert len(document["components"]["schemas"]) == 3 + 1000 * 7
     assert len(json.dumps(document)) < 1000 * 10_000

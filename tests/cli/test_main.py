@@ -106,7 +106,6 @@ def test_command_left_out(argv: list[str], capsys: pytest.CaptureFixture[str]) -
         "pipeline deploy-yaml a.yml",
         "pipeline undeploy a",
         "pipeline rollback a",
-        "chat",
         "mcp run",
         "a2a run",
         "dashboard --once",
