@@ -45,6 +45,7 @@ LAYERS = {
     "gateway.deployer": 4,
     "gateway.routes.body": 5,
     "gateway.routes.docs": 5,
+    "gateway.routes.response": 4,
     "gateway.routes.problem": 5,
     "gateway.routes.status": 5,
     "gateway.routes.reply": 6,

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Callable, Iterable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic_core import from_json
 from starlette.datastructures import FormData, Headers, UploadFile
@@ -17,6 +17,7 @@ from gateway.thread import ThreadPool
 
 MULTIPART = "multipart/form-data"
 URLENCODED = "application/x-www-form-urlencoded"
+T = TypeVar("T")
 LARGE_JSON_BYTES = 256 * 1024  # parsing more than this takes a millisecond and is done on a thread
 
 
@@ -40,27 +41,29 @@ class BodyReader:
             texts, uploads = await self.read_form(receive, headers, run)
             return signature.validate_form(texts, uploads)
         if _is_json(media_type):
-            arguments: dict[str, Any] = await self._read_json(receive, headers, signature.validate_json)
-            return arguments
+            return await self._read_json(receive, headers, signature.validate_json)
         message = f"Content-Type {media_type} is not supported: send application/json or {MULTIPART}"
         raise UnsupportedMediaType(message)
 
-    async def read_json(self, receive: Receive, headers: Headers) -> Any:
-        """The value of a JSON body.
+    async def read_json(self, receive: Receive, headers: Headers, parse: Callable[[Any], T]) -> T:
+        """What `parse` makes of the value of a JSON body; on a thread when the body is large.
 
-        Raises `InvalidJSON` (400), `TooLarge` (413, before the rest is read), `UnsupportedMediaType` (415),
-        `CallerGone`.
+        Raises what `parse` raises, `InvalidJSON` (400), `TooLarge` (413, before the rest is read),
+        `UnsupportedMediaType` (415), `CallerGone`.
         """
         media_type = _media_type(headers)
         if not _is_json(media_type):
             message = f"Content-Type {media_type} is not supported: add the header 'Content-Type: application/json'"
             raise UnsupportedMediaType(message)
-        return await self._read_json(receive, headers, _parse_json)
+        return await self._read_json(receive, headers, lambda body: parse(_parse_json(body)))
 
-    async def _read_json(self, receive: Receive, headers: Headers, parse: Callable[[bytes], Any]) -> Any:
+    async def _read_json(self, receive: Receive, headers: Headers, parse: Callable[[bytes], T]) -> T:
         chunks = _limited(receive, headers, self._settings.max_body_bytes, "max_body_bytes")
         body = b"".join([chunk async for chunk in chunks])
-        return await self._pool.call(partial(parse, body)) if len(body) > LARGE_JSON_BYTES else parse(body)
+        if len(body) <= LARGE_JSON_BYTES:
+            return parse(body)
+        parsed: T = await self._pool.call(partial(parse, body))
+        return parsed
 
     async def read_form(
         self, receive: Receive, headers: Headers, run: Run

@@ -21,6 +21,7 @@ from gateway.routes.body import BodyReader
 from gateway.routes.dispatch import Dispatcher
 from gateway.routes.openai import find_method
 from gateway.routes.reply import OpenAIReply, ReplyMaker
+from gateway.routes.response import json_response
 from gateway.run import Run
 from gateway.thread import ThreadPool
 
@@ -67,7 +68,7 @@ class UploadEndpoint:
                 content_type=files[0].content_type or "application/octet-stream",
                 expires_in_s=upload.expires_in_s,
             )
-            response = _json(file_object(asdict(await self._pool.call(add))))
+            response = json_response(file_object(asdict(await self._pool.call(add))))
         finally:
             holder.end()
         await response(scope, receive, send)
@@ -114,10 +115,10 @@ class FilesEndpoints:
         query = parse_query(request.query_params)
         find = partial(self._store.page, purpose=query.purpose, limit=query.limit, after=query.after, order=query.order)
         files, has_more = await self._pool.call(find)
-        return _json(file_list([file_object(asdict(file)) for file in files], has_more=has_more))
+        return json_response(file_list([file_object(asdict(file)) for file in files], has_more=has_more))
 
     async def one(self, request: Request) -> Response:
-        return _json(file_object(asdict(await self._get(request))))
+        return json_response(file_object(asdict(await self._get(request))))
 
     async def content(self, request: Request) -> Response:
         """As bytes and nothing else: a page that was uploaded is not to be opened under the gateway's own address."""
@@ -128,7 +129,7 @@ class FilesEndpoints:
     async def delete(self, request: Request) -> Response:
         file_id = _file_id(request)
         await self._pool.call(partial(self._store.delete, file_id))
-        return _json(deletion(file_id))
+        return json_response(deletion(file_id))
 
     async def _get(self, request: Request) -> Any:
         return await self._pool.call(partial(self._store.get, _file_id(request)))
@@ -152,7 +153,3 @@ class _FileEncoder(OpenAIEncoder):
 def _file_id(request: Request) -> str:
     parameters = request.path_params
     return str(parameters["file_id"]) if "file_id" in parameters else f"file-{parameters['key']}"
-
-
-def _json(body: dict[str, Any]) -> Response:
-    return Response(encode_json(body), media_type="application/json")

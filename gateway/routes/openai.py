@@ -1,6 +1,7 @@
 """`/v1/chat/completions`, `/v1/responses`, `/v1/embeddings`, `/v1/models`, and the same without `/v1`."""
 
 from collections.abc import Callable
+from functools import partial
 from secrets import token_hex
 from time import time
 from typing import Any
@@ -15,18 +16,18 @@ from gateway.protocols import chat, embeddings, items, responses
 from gateway.protocols.models import capabilities, model, models
 from gateway.protocols.openai import Head, OpenAIEncoder
 from gateway.protocols.reader import Reader
-from gateway.protocols.run import encode_json
 from gateway.registry import Deployment, Method, Registry
 from gateway.routes.body import BodyReader
 from gateway.routes.dispatch import Dispatcher
 from gateway.routes.reply import OpenAIReply, ReplyMaker
+from gateway.routes.response import json_response
 
 MakeEncoder = Callable[[bool], OpenAIEncoder]
 Prepared = tuple[Deployment, Method, dict[str, Any], MakeEncoder]
 
 
 class _Endpoint:
-    """Read a JSON body, prepare, dispatch; `_prepare` is the endpoint's own."""
+    """Read a JSON body, prepare, dispatch; `_prepare` is the endpoint's own, and runs where the body is read."""
 
     def __init__(self, registry: Registry, dispatcher: Dispatcher, bodies: BodyReader, replies: ReplyMaker) -> None:
         self._registry = registry
@@ -36,19 +37,19 @@ class _Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
-        data = await self._bodies.read_json(receive, headers)
-        deployment, method, arguments, make_encoder = self._prepare(data, scope["path_params"].get("name"))
+        prepare = partial(self._prepare, scope["path_params"].get("name"))
+        deployment, method, arguments, make_encoder = await self._bodies.read_json(receive, headers, prepare)
         run = self._dispatcher.start(scope, headers, deployment)
         reply = OpenAIReply(self._replies, run, make_encoder)
         await self._dispatcher.dispatch(scope, receive, send, run, deployment, method, arguments, reply)
 
-    def _prepare(self, data: Any, name: str | None) -> Prepared:
-        """`data`: the body. `name`: the wrapper, when the path names it."""
+    def _prepare(self, name: str | None, data: Any) -> Prepared:
+        """`name`: the wrapper, when the path names it. `data`: the body."""
         raise NotImplementedError
 
 
 class ChatEndpoint(_Endpoint):
-    def _prepare(self, data: Any, name: str | None) -> Prepared:
+    def _prepare(self, name: str | None, data: Any) -> Prepared:
         request = chat.parse(data, model=name)
         deployment, method = find_method(self._registry, request.model, "run_chat_completion")
         most = getattr(deployment.instance, "max_choices", 1)
@@ -67,7 +68,7 @@ class ChatEndpoint(_Endpoint):
 
 
 class ResponsesEndpoint(_Endpoint):
-    def _prepare(self, data: Any, name: str | None) -> Prepared:
+    def _prepare(self, name: str | None, data: Any) -> Prepared:
         request = items.parse(data)
         deployment, method = find_method(self._registry, request.model, "run_response", "run_chat_completion")
         head = _make_head(request.model)
@@ -82,7 +83,7 @@ class ResponsesEndpoint(_Endpoint):
 
 
 class EmbeddingsEndpoint(_Endpoint):
-    def _prepare(self, data: Any, name: str | None) -> Prepared:
+    def _prepare(self, name: str | None, data: Any) -> Prepared:
         request = embeddings.parse(data)
         deployment, method = find_method(self._registry, request.model, "run_embedding")
         return deployment, method, request.arguments, lambda _: embeddings.EmbeddingWhole(request)
@@ -97,13 +98,13 @@ class ModelsEndpoints:
     async def all(self, request: Request) -> Response:
         deployments = [entry.deployment for entry in self._registry.snapshot.values() if entry.deployment is not None]
         able = [deployment for deployment in deployments if capabilities(deployment.methods.keys())]
-        return _json(models(_describe(deployment) for deployment in able))
+        return json_response(models(_describe(deployment) for deployment in able))
 
     async def one(self, request: Request) -> Response:
         deployment = _find(self._registry, request.path_params["model"])
         if not capabilities(deployment.methods.keys()):
             raise ModelNotFound(f"wrapper {deployment.name} answers no OpenAI endpoint")
-        return _json(_describe(deployment))
+        return json_response(_describe(deployment))
 
 
 def find_method(registry: Registry, name: str, *methods: str) -> tuple[Deployment, Method]:
@@ -131,7 +132,3 @@ def _make_head(model_name: str) -> Head:
 
 def _describe(deployment: Deployment) -> dict[str, Any]:
     return model(deployment.name, deployment.loaded_at, deployment.methods.keys())
-
-
-def _json(body: dict[str, Any]) -> Response:
-    return Response(encode_json(body), media_type="application/json")

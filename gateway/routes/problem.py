@@ -15,6 +15,7 @@ from gateway.errors import GatewayError, MethodNotAllowed, NotFound, WrapperRais
 from gateway.protocols.openai import error_body
 from gateway.protocols.problem import Problem, native_body
 from gateway.protocols.run import encode_json
+from gateway.routes.response import json_response
 from gateway.telemetry.log import log
 
 OPENAI_PATHS = re.compile(
@@ -56,7 +57,7 @@ class ProblemRenderer:
         status = error.status_code if isinstance(error, HTTPException) else getattr(error, "status", 500)
         headers = getattr(error, "headers", None)
         body = error_body if is_openai(scope) else native_body
-        return Response(encode_json(body(self.problem(error))), status, headers, media_type="application/json")
+        return json_response(body(self.problem(error)), status, headers)
 
     async def handle(self, request: Request, error: Exception) -> Response:
         """Starlette's exception handler. Its router says 404 and 405 without saying of what."""

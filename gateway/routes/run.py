@@ -5,11 +5,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from gateway.protocols.run import encode_json
 from gateway.registry import Registry
 from gateway.routes.body import BodyReader
 from gateway.routes.dispatch import Dispatcher
 from gateway.routes.reply import ReplyMaker, RunReply
+from gateway.routes.response import json_response
 
 
 class RunEndpoint:
@@ -54,4 +54,4 @@ class SchemaEndpoint:
             "media_type": signature.media_type,
             "result": signature.result_schema,
         }
-        return Response(encode_json(description), media_type="application/json")
+        return json_response(description)

@@ -4,12 +4,12 @@ import dataclasses
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from gateway.deployer import Deployer
 from gateway.invoke import Invoker
-from gateway.protocols.run import encode_json
 from gateway.registry import Entry, Registry
+from gateway.routes.response import json_response
 from gateway.version import __version__
 
 
@@ -22,14 +22,14 @@ class StatusEndpoints:
         self._invoker = invoker
 
     async def live(self, request: Request) -> Response:
-        return JSONResponse({"status": "alive"})
+        return json_response({"status": "alive"})
 
     async def ready(self, request: Request) -> Response:
         """503 until every wrapper serves or has failed, and again while the server drains."""
         if self._is_ready:
-            return JSONResponse({"status": "ready"})
+            return json_response({"status": "ready"})
         state = "draining" if self._invoker.is_draining else "loading"
-        return JSONResponse({"status": state}, 503, {"Retry-After": "1"})
+        return json_response({"status": state}, 503, {"Retry-After": "1"})
 
     @property
     def _is_ready(self) -> bool:
@@ -38,7 +38,7 @@ class StatusEndpoints:
     async def all(self, request: Request) -> Response:
         """Hayhooks' `status` and `pipelines`, and what is known of each wrapper."""
         entries = self._registry.snapshot
-        return _json(
+        return json_response(
             {
                 "status": "Up!",
                 "pipelines": [entry.name for entry in entries.values() if entry.deployment is not None],
@@ -50,12 +50,7 @@ class StatusEndpoints:
 
     async def one(self, request: Request) -> Response:
         name = request.path_params["name"]
-        return _json({"status": "Up!", "pipeline": name, **_describe(self._registry.find(name))})
-
-
-def _json(body: dict[str, Any]) -> Response:
-    """A folder's name may be no Unicode, which `JSONResponse` does not take."""
-    return Response(encode_json(body), media_type="application/json")
+        return json_response({"status": "Up!", "pipeline": name, **_describe(self._registry.find(name))})
 
 
 def _describe(entry: Entry) -> dict[str, Any]:
