@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.errors import InvalidRequest
-from gateway.protocols.delta import Content, Event, Reasoning, Refusal, Text, ToolCall, Usage
+from gateway.protocols.delta import Content, Event, Item, Reasoning, Refusal, Text, ToolCall, Usage
 from gateway.protocols.openai import (
     DONE,
     Head,
@@ -111,7 +111,7 @@ class _Message:
 
 
 class ChatWhole(OpenAIEncoder):
-    """Gathers chunks into one `chat.completion`. Events are left out: there is no place for them."""
+    """Gathers chunks into one `chat.completion`. Events and items are left out: there is no place."""
 
     def __init__(self, head: Head, reader: Reader) -> None:
         self._head = head
@@ -148,7 +148,7 @@ class ChatWhole(OpenAIEncoder):
         return encode_json({**body, "choices": choices, "usage": usage_dict(self._reader.usage)})
 
     def _add(self, delta: Content) -> None:
-        if not isinstance(delta, Event):
+        if not isinstance(delta, Event | Item):
             self._messages.setdefault(delta.choice, _Message()).add(delta, self._head)
 
 
@@ -182,6 +182,8 @@ class ChatStream(OpenAIEncoder):
         return f"data: {text(error_body(problem))}\n\n".encode()
 
     def _encode(self, delta: Content) -> str:
+        if isinstance(delta, Item):
+            return ""
         if isinstance(delta, Event):
             return f"data: {text({'event': delta.data})}\n\n"
         fields = _delta_fields(delta, self._head)

@@ -20,6 +20,13 @@ class Refusal(NamedTuple):
     choice: int = 0
 
 
+class Item(NamedTuple):
+    """An output item of the Responses API, whole, for which nothing else here has a word: a search, a custom call."""
+
+    data: Mapping[str, Any]
+    choice: int = 0
+
+
 class ToolCall(NamedTuple):
     """A call, or a piece of one: `id` and `name` come with its first, `arguments` are a piece of a JSON text."""
 
@@ -78,5 +85,5 @@ class Spent(NamedTuple):
     source: str | None = None
 
 
-Delta = Text | Reasoning | Refusal | ToolCall | ToolResult | Event | Finish | Spent
-Content = Text | Reasoning | Refusal | ToolCall | Event  # what a client gets to see
+Delta = Text | Reasoning | Refusal | Item | ToolCall | ToolResult | Event | Finish | Spent
+Content = Text | Reasoning | Refusal | Item | ToolCall | Event  # what a client gets to see

@@ -13,6 +13,8 @@ from gateway.protocols.result import read_usage
 from gateway.protocols.run import encode_json
 
 MAX_INPUTS = 2048  # OpenAI's own bound
+_LISTS = ("embeddings", "documents", "data")  # plain, a document embedder's, OpenAI's
+_VECTORS = frozenset({"embedding", *_LISTS})
 EXPECTED = "a list of vectors, one for each input, or what Haystack's embedders give"
 
 
@@ -90,12 +92,12 @@ def _read(result: Any) -> tuple[Sequence[Any], Usage]:
     usage = read_usage(result.get("usage") or (meta.get("usage") if isinstance(meta, Mapping) else None))
     if result.get("embedding") is not None:  # a text embedder's
         return [result["embedding"]], usage
-    for key in ("embeddings", "documents", "data"):  # plain, a document embedder's, OpenAI's
+    for key in _LISTS:
         if result.get(key) is not None:
             return _to_vectors(result[key]), usage
-    for part in result.values():  # a pipeline's: its embedder is one of the components
-        if isinstance(part, Mapping):
-            return _read(part)
+    parts = [part for part in result.values() if isinstance(part, Mapping) and _VECTORS & part.keys()]
+    if parts:  # a pipeline's: the last component that has vectors is heard
+        return _read(parts[-1])
     raise TypeError(f"embeddings cannot be made of a mapping with the keys {', '.join(map(str, result))}: {EXPECTED}")
 
 

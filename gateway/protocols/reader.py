@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from gateway.protocols.delta import Content, Delta, Event, Finish, Spent, Text, ToolCall, ToolResult, Usage
+from gateway.protocols.delta import Content, Delta, Event, Finish, Item, Spent, Text, ToolCall, ToolResult, Usage
 from gateway.protocols.result import read, read_result
 
 
@@ -69,7 +69,7 @@ class Reader:
                 self._reasons[delta.choice] = delta.reason
             elif not isinstance(delta, ToolCall):
                 self.is_empty = False
-                if delta.text:
+                if isinstance(delta, Item) or delta.text:
                     content.append(delta)
             elif self.passes_tool_calls:
                 self.is_empty = False

@@ -6,13 +6,14 @@ The whole reply is the response object that the stream ends with: both come out 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from gateway.protocols.delta import Content, Event, Reasoning, Refusal, Text, ToolCall, Usage
+from gateway.protocols.delta import Content, Event, Item, Reasoning, Refusal, Text, ToolCall, Usage
 from gateway.protocols.openai import Head, OpenAIEncoder, error_body, text
 from gateway.protocols.problem import Problem
 from gateway.protocols.reader import Reader
 from gateway.protocols.run import encode_json
 
 INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
+OWN = frozenset({"object", "output", "usage", "background", "store", "previous_response_id"})  # not the wrapper's
 ERROR_CODES = frozenset({"server_error", "rate_limit_exceeded", "invalid_prompt"})
 DEFAULTS: Mapping[str, Any] = {  # what the request may say, and what stands when it does not
     "instructions": None,
@@ -113,6 +114,8 @@ class ResponseStream(OpenAIEncoder):
             yield from self._add("reasoning", "summary_text", "response.reasoning_summary_text.delta", delta.text)
         elif isinstance(delta, ToolCall):
             yield from self._add_call(delta)
+        elif isinstance(delta, Item):
+            yield from self._add_item(delta)
         else:
             assert isinstance(delta, Event)
 
@@ -135,6 +138,15 @@ class ResponseStream(OpenAIEncoder):
         if delta.arguments:
             item.pieces.append(delta.arguments)
             yield self._event("response.function_call_arguments.delta", {**item.place, "delta": delta.arguments})
+
+    def _add_item(self, delta: Item) -> Iterator[bytes]:
+        """What only the wrapper knows: it comes and goes as it is."""
+        yield from self._close_item("completed")
+        position = len(self.response["output"])
+        data = {"id": f"item_{self._head.key}{position}", **delta.data}
+        self.response["output"].append(data)
+        for word in ("added", "done"):
+            yield self._event(f"response.output_item.{word}", {"output_index": position, "item": data})
 
     def _make_item(self, prefix: str, **fields: Any) -> _Item:
         position = len(self.response["output"])
@@ -212,8 +224,13 @@ class ResponseWhole(OpenAIEncoder):
 
     def finish(self, result: Any = None) -> bytes:
         self._stream.finish(result)
-        said = {key: value for key, value in (self._given or {}).items() if value is not None}
-        return encode_json({**self._stream.response, **said, "object": "response"})
+        made = self._stream.response
+        if self._given is not None:
+            key, given = made["id"].removeprefix("resp_"), self._given["output"]
+            said = {name: value for name, value in self._given.items() if name not in OWN and value is not None}
+            said["output"] = [_complete(item, f"{key}{position}") for position, item in enumerate(given)]
+            made = {**made, **said}
+        return encode_json(made)
 
 
 def usage_dict(usage: Usage) -> dict[str, Any]:
@@ -263,6 +280,19 @@ def _part_event(part: str, word: str) -> str:
 def _logprobs(part: str) -> dict[str, Any]:
     """Empty, but required where there is text."""
     return {"logprobs": []} if part == "output_text" else {}
+
+
+def _complete(item: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """An output item as the wrapper has made it, and what the format needs beside it. `key`: for its id."""
+    kind = item.get("type", "message")
+    said = {name: value for name, value in item.items() if value is not None}
+    if kind == "message":
+        parts = [{**_part(part.get("type", "output_text"), ""), **part} for part in item.get("content") or ()]
+        fixed = {"id": f"msg_{key}", "type": kind, "role": "assistant", "status": "completed"}
+        return {**fixed, **said, "content": parts}
+    if kind == "function_call":
+        return {"id": f"fc_{key}", "call_id": f"call_{key}", "arguments": "", "status": "completed", **said}
+    return {"id": f"rs_{key}", "summary": [], **said} if kind == "reasoning" else {"id": f"item_{key}", **said}
 
 
 def _as_response(value: Any) -> Mapping[str, Any] | None:

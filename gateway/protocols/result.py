@@ -6,7 +6,19 @@ Haystack's classes are recognised by their shape, so that nothing here imports h
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from gateway.protocols.delta import Delta, Event, Finish, Reasoning, Refusal, Spent, Text, ToolCall, ToolResult, Usage
+from gateway.protocols.delta import (
+    Delta,
+    Event,
+    Finish,
+    Item,
+    Reasoning,
+    Refusal,
+    Spent,
+    Text,
+    ToolCall,
+    ToolResult,
+    Usage,
+)
 from gateway.protocols.run import encode_json
 
 EXPECTED = "text, a generator, a ChatMessage, a result of a Haystack pipeline or agent, or an OpenAI object"
@@ -149,6 +161,8 @@ def _read_text(text: Any) -> Iterator[Delta]:
 
 
 def _find_reader(value: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], Iterable[Delta]] | None:
+    if "sequence_number" in value and str(value.get("type", "")).partition(".")[0] in ("response", "error"):
+        return _read_response_event
     for key, kind, reader in _READERS:
         if value.get(key) is not None and isinstance(value[key], kind):
             return reader
@@ -200,8 +214,28 @@ def _read_response(value: Mapping[str, Any]) -> Iterator[Delta]:
         elif kind == "reasoning":
             for part in item.get("summary") or item.get("content") or ():
                 yield Reasoning(part.get("text") or "")
+        else:
+            yield Item(item)
     yield from _spend(value.get("usage"))
     yield from _finish((value.get("incomplete_details") or {}).get("reason"), 0)
+
+
+def _read_response_event(value: Mapping[str, Any]) -> Iterator[Delta]:
+    """An event out of a stream of the Responses API, such as a wrapper hands on."""
+    kind, piece, number = value["type"].removeprefix("response."), value.get("delta"), value.get("output_index", 0)
+    item = value.get("item") or {}
+    if kind in _EVENT_TEXTS and isinstance(piece, str):
+        yield _EVENT_TEXTS[kind](piece)
+    elif kind == "output_item.added" and item.get("type") == "function_call":
+        yield ToolCall(number, item.get("call_id"), item.get("name"), item.get("arguments") or "")
+    elif kind == "function_call_arguments.delta" and isinstance(piece, str):
+        yield ToolCall(number, None, None, piece)
+    elif kind in ("completed", "incomplete"):
+        yield from _spend(value["response"].get("usage"))
+        yield from _finish((value["response"].get("incomplete_details") or {}).get("reason"), 0)
+    elif kind in ("failed", "error"):
+        error = value.get("response", value).get("error") or value
+        raise RuntimeError(f"the stream that was to be handed on has failed: {error.get('message')}")
 
 
 def _read_agent_result(value: Mapping[str, Any]) -> Iterator[Delta]:
@@ -220,6 +254,12 @@ def _read_pipeline_result(value: Mapping[str, Any]) -> Iterator[Delta]:
     yield from read(parts[-1])
 
 
+_EVENT_TEXTS: Mapping[str, Callable[[str], Delta]] = {
+    "output_text.delta": Text,
+    "refusal.delta": Refusal,
+    "reasoning_summary_text.delta": Reasoning,
+    "reasoning_text.delta": Reasoning,
+}
 _RESULTS = frozenset({"replies", "last_message", "answers"})
 _READERS: Sequence[tuple[str, Any, Callable[[Mapping[str, Any]], Iterable[Delta]]]] = (  # the first that fits decides
     ("choices", list, _read_completion),
@@ -242,5 +282,6 @@ _SHAPES: Sequence[tuple[tuple[str, ...], Callable[[Any], Iterable[Delta]]]] = (
     (("data", "query"), lambda value: _read_text(value.data)),  # GeneratedAnswer
     (("model_dump", "choices"), lambda value: read(value.model_dump(mode="json"))),  # ChatCompletion of the SDK
     (("model_dump", "output"), lambda value: read(value.model_dump(mode="json"))),  # Response of the SDK
+    (("model_dump", "sequence_number"), lambda value: read(value.model_dump(mode="json"))),  # its stream's events
     (("content",), lambda value: _read_text(value.content)),
 )

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
-from gateway.errors import GatewayError, MethodNotAllowed, NotFound, WrapperRaised
+from gateway.errors import GatewayError, MethodNotAllowed, NotFound, Overloaded, WrapperRaised
 from gateway.protocols.openai import error_body
 from gateway.protocols.problem import Problem, native_body
 from gateway.protocols.run import encode_json
@@ -75,4 +75,6 @@ def _from_http(error: HTTPException) -> GatewayError:
     known = GatewayError(detail if isinstance(detail, str) else encode_json(detail).decode())
     known.code = responses.get(error.status_code, "http error").lower().replace(" ", "_").replace("-", "_")
     known.type = "server_error" if error.status_code >= 500 else "invalid_request_error"
+    if error.status_code == Overloaded.status:
+        known.type = Overloaded.type
     return known
