@@ -135,7 +135,7 @@ class ChatWhole(OpenAIEncoder):
             "model": self._head.model,
         }
         if self._given is not None:
-            return encode_json(_complete(body, self._given))
+            return encode_json(self._complete(body, self._given))
         choices = [
             {
                 "index": index,
@@ -146,6 +146,22 @@ class ChatWhole(OpenAIEncoder):
             for index, message in sorted(self._messages.items())
         ]
         return encode_json({**body, "choices": choices, "usage": usage_dict(self._reader.usage)})
+
+    def _complete(self, body: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+        """What the wrapper has said, and what the format needs beside it."""
+        said = {key: value for key, value in given.items() if value is not None}
+        choices = []
+        for position, choice in enumerate(given["choices"]):
+            index = choice.get("index", position)
+            if index < self._reader.choices:
+                message = {"role": "assistant", "content": None, "refusal": None, **choice["message"]}
+                if isinstance(reasoning := message.pop("reasoning", None), str):
+                    message.setdefault("reasoning_content", reasoning)
+                reason = self._reader.finish_reason(index)
+                choices.append(
+                    {"logprobs": None, **choice, "index": index, "message": message, "finish_reason": reason}
+                )
+        return {**body, "usage": usage_dict(Usage()), **said, "object": "chat.completion", "choices": choices}
 
     def _add(self, delta: Content) -> None:
         if not isinstance(delta, Event | Item):
@@ -161,7 +177,7 @@ class ChatStream(OpenAIEncoder):
         self._head = head
         self._reader = reader
         self._includes_usage = includes_usage
-        self._begun: set[int] = set()
+        self._begun: dict[int, bool] = {}  # whether the choice has said more than its reasoning
         fixed = {"id": f"chatcmpl-{head.key}", "object": "chat.completion.chunk", "created": head.created}
         self._head_text = f'data: {text({**fixed, "model": head.model})[:-1]},"choices":['
         self._tail_text = "]" + (',"usage":null' if includes_usage else "") + "}\n\n"
@@ -171,8 +187,8 @@ class ChatStream(OpenAIEncoder):
 
     def finish(self, result: Any = None) -> bytes:
         pieces = [self._encode(delta) for delta in self._reader.end(result)]
-        if not self._begun:
-            pieces.append(self._encode(Text("")))
+        unsaid = [choice for choice, is_said in self._begun.items() if not is_said] if self._begun else [0]
+        pieces += [self._encode(Text("", choice)) for choice in unsaid]
         pieces += [self._chunk(choice, {}, self._reader.finish_reason(choice)) for choice in sorted(self._begun)]
         if self._includes_usage:
             pieces.append(f'{self._head_text}],"usage":{text(usage_dict(self._reader.usage))}}}\n\n')
@@ -187,9 +203,10 @@ class ChatStream(OpenAIEncoder):
         if isinstance(delta, Event):
             return f"data: {text({'event': delta.data})}\n\n"
         fields = _delta_fields(delta, self._head)
-        if delta.choice not in self._begun:
-            self._begun.add(delta.choice)
+        is_said = self._begun.get(delta.choice)
+        if is_said is None:
             fields = {"role": "assistant", **fields}
+        self._begun[delta.choice] = is_said or not isinstance(delta, Reasoning)
         return self._chunk(delta.choice, fields, None)
 
     def _chunk(self, choice: int, delta: Mapping[str, Any], finish_reason: str | None) -> str:
@@ -233,20 +250,3 @@ def _as_completion(value: Any) -> dict[str, Any] | None:
     choices = value.get("choices") if isinstance(value, Mapping) else None
     is_whole = isinstance(choices, list) and all(isinstance(choice.get("message"), Mapping) for choice in choices)
     return dict(value) if choices and is_whole else None
-
-
-def _complete(body: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """What the wrapper has said, and what the format needs beside it."""
-    said = {key: value for key, value in given.items() if value is not None}
-    choices = [
-        {
-            "index": index,
-            "logprobs": None,
-            **choice,
-            "finish_reason": choice.get("finish_reason")
-            or ("tool_calls" if choice["message"].get("tool_calls") else "stop"),
-            "message": {"role": "assistant", "content": None, "refusal": None, **choice["message"]},
-        }
-        for index, choice in enumerate(given["choices"])
-    ]
-    return {**body, "usage": usage_dict(Usage()), **said, "object": "chat.completion", "choices": choices}

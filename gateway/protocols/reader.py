@@ -17,7 +17,7 @@ class Reader:
     def __init__(self, *, choices: int = 1, passes_tool_calls: bool = False) -> None:
         self.passes_tool_calls = passes_tool_calls
         self.is_empty = True
-        self._choices = choices
+        self.choices = choices
         self._usages: dict[str | None, list[Usage]] = {}
         self._reasons: dict[int, str] = {}
         self._calls: dict[tuple[int, str | None, int], ToolCall] = {}
@@ -63,7 +63,7 @@ class Reader:
                 self._held = []
             elif isinstance(delta, Event):
                 content.append(delta)
-            elif delta.choice >= self._choices:
+            elif delta.choice >= self.choices:
                 pass
             elif isinstance(delta, Finish):
                 self._reasons[delta.choice] = delta.reason

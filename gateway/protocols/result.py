@@ -134,6 +134,15 @@ def _spend(usage: Any, source: str | None = None) -> Iterator[Spent]:
         yield Spent(read_usage(usage), source)
 
 
+def _read_answer(answer: Any, choice: int = 0) -> Iterator[Delta]:
+    """A Haystack `GeneratedAnswer`, which keeps what its model has said of it."""
+    yield Text(answer.data if isinstance(answer.data, str) else str(answer.data), choice)
+    meta = getattr(answer, "meta", None) or {}
+    if choice == 0:
+        yield from _spend(meta.get("usage"))
+    yield from _finish(meta.get("finish_reason"), choice)
+
+
 def _finish(reason: Any, choice: int) -> Iterator[Finish]:
     known = FINISH_REASONS.get(str(reason).lower()) if reason else None
     if known is not None:
@@ -147,7 +156,7 @@ def _read_replies(replies: Iterable[Any]) -> Iterator[Delta]:
         elif hasattr(reply, "texts"):
             yield from _read_message(reply, choice)
         elif isinstance(getattr(reply, "data", None), str):
-            yield Text(reply.data, choice)
+            yield from _read_answer(reply, choice)
         else:
             raise TypeError(f"a reply cannot be made of a list of {type(reply).__name__}: give {EXPECTED}")
 
@@ -279,7 +288,7 @@ _SHAPES: Sequence[tuple[tuple[str, ...], Callable[[Any], Iterable[Delta]]]] = (
     (("to_event_dict",), lambda value: _read_event(value.to_event_dict())),  # PipelineEvent, ours or Hayhooks'
     (("tool_call_result", "component_info"), _read_chunk),  # StreamingChunk
     (("texts", "tool_calls"), _read_message),  # ChatMessage
-    (("data", "query"), lambda value: _read_text(value.data)),  # GeneratedAnswer
+    (("data", "query"), _read_answer),  # GeneratedAnswer
     (("model_dump", "choices"), lambda value: read(value.model_dump(mode="json"))),  # ChatCompletion of the SDK
     (("model_dump", "output"), lambda value: read(value.model_dump(mode="json"))),  # Response of the SDK
     (("model_dump", "sequence_number"), lambda value: read(value.model_dump(mode="json"))),  # its stream's events
