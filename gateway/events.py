@@ -2,14 +2,20 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from gateway.protocols.run import encode_json
 
 NotificationType = Literal["info", "success", "warning", "error"]
 
 
-class StatusEventData(BaseModel):
+class _EventData(BaseModel):
+    """A mapping that says more than the class knows stays a mapping, and loses nothing."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class StatusEventData(_EventData):
     """A line of progress. `done`: it stops shimmering. `hidden`: it is not shown any more."""
 
     description: str
@@ -17,11 +23,11 @@ class StatusEventData(BaseModel):
     hidden: bool = False
 
 
-class MessageEventData(BaseModel):
+class MessageEventData(_EventData):
     content: str
 
 
-class NotificationEventData(BaseModel):
+class NotificationEventData(_EventData):
     type: NotificationType = "info"
     content: str
 

@@ -49,9 +49,13 @@ def pump(events: "queue.Queue[Any] | None", sink: Sink) -> Iterator[None]:
     end = _End()
 
     def forward() -> None:
-        with suppress(RunCancelled):
-            while (event := events.get()) is not end:
-                sink.push(event)
+        is_read = True
+        while (event := events.get()) is not end:
+            try:
+                if is_read:
+                    sink.push(event)
+            except RunCancelled:  # the queue is emptied on, so that nobody in the run waits for room for ever
+                is_read = False
 
     thread = threading.Thread(target=contextvars.copy_context().run, args=(forward,), daemon=True)
     thread.start()

@@ -5,7 +5,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from haystack.dataclasses import ChatMessage, TextContent, ToolCall
+from haystack.dataclasses import ChatMessage, ReasoningContent, ToolCall
 
 from gateway.errors import InvalidRequest
 from gateway.files import get_file
@@ -23,17 +23,17 @@ def chat_messages_from_openai(messages: Iterable[Mapping[str, Any]]) -> list[Cha
     for position, message in enumerate(messages):
         try:
             chat_message = _convert(message, calls)
+            calls.update({call.id: call for call in chat_message.tool_calls})
         except (ValueError, TypeError, KeyError) as error:
             where = f"messages[{position}]"
             raise InvalidRequest(f"{where} cannot be taken: {error}", param=where) from error
-        calls.update({call.id: call for call in chat_message.tool_calls})
         converted.append(chat_message)
     return converted
 
 
 def chat_messages_from_openai_response(input_items: Iterable[Mapping[str, Any]]) -> list[ChatMessage]:
     """Input items of the Responses API, as Haystack takes them. Raises as `chat_messages_from_openai`."""
-    return chat_messages_from_openai(to_messages(input_items))
+    return chat_messages_from_openai(to_messages(input_items, keeps_items=True))
 
 
 def _convert(message: Mapping[str, Any], calls: Mapping[str | None, ToolCall]) -> ChatMessage:
@@ -41,8 +41,7 @@ def _convert(message: Mapping[str, Any], calls: Mapping[str | None, ToolCall]) -
     if role == "user":
         if not content or isinstance(content, str):
             return ChatMessage.from_user(content or "", name=name)
-        parts = [_inline(part) for part in content]
-        return ChatMessage.from_openai_dict_format({"role": "user", "content": parts, "name": name})
+        return ChatMessage.from_user(content_parts=_to_parts(content), name=name)
     if role in ("system", "developer"):
         return ChatMessage.from_system(_join(content, "text"), name=name)
     if role == "assistant":
@@ -53,13 +52,18 @@ def _convert(message: Mapping[str, Any], calls: Mapping[str | None, ToolCall]) -
             meta={"refusal": refusal} if refusal else None,
             name=name,
             tool_calls=[_to_tool_call(call) for call in message.get("tool_calls") or ()],
-            reasoning=message.get("reasoning_content"),
+            reasoning=_to_reasoning(message),
         )
     if role in ("tool", "function"):
         call_id = message.get("tool_call_id")
-        origin = calls.get(call_id) or ToolCall(tool_name=name or "function", arguments={}, id=call_id)
+        origin = calls.get(call_id) or _make_call(name or "function", {}, call_id)
         return ChatMessage.from_tool(_to_tool_result(content), origin=origin)
     raise ValueError(f"the role {role!r} is not known")
+
+
+def _to_parts(content: Any) -> list[Any]:
+    parts = [_inline(part) for part in content]
+    return list(ChatMessage.from_openai_dict_format({"role": "user", "content": parts})._content)
 
 
 def _join(content: Any, kind: str) -> str:
@@ -76,16 +80,28 @@ def _inline(part: Any) -> Any:
         return part
     stored = get_file(str(file["file_id"]))
     data = f"data:{stored.content_type};base64,{b64encode(stored.read()).decode()}"
+    if stored.content_type.startswith("image/"):
+        return {"type": "image_url", "image_url": {"url": data}}
     return {"type": "file", "file": {"file_data": data, "filename": stored.filename}}
 
 
 def _to_tool_call(call: Mapping[str, Any]) -> ToolCall:
     if "custom" in call:
-        return ToolCall(
-            tool_name=call["custom"]["name"], arguments={"input": call["custom"]["input"]}, id=call.get("id")
-        )
+        return _make_call(call["custom"]["name"], {"input": call["custom"]["input"]}, call.get("id"))
     function = call["function"]
-    return ToolCall(tool_name=function["name"], arguments=_to_arguments(function.get("arguments")), id=call.get("id"))
+    return _make_call(function["name"], _to_arguments(function.get("arguments")), call.get("id"))
+
+
+def _make_call(name: str, arguments: dict[str, Any], call_id: str | None) -> ToolCall:
+    """`extra`: by it Haystack's generator for the Responses API links a result to its call."""
+    return ToolCall(name, arguments, id=call_id, extra={"call_id": call_id} if call_id else None)
+
+
+def _to_reasoning(message: Mapping[str, Any]) -> ReasoningContent | None:
+    """`extra`: without the fields of its item Haystack cannot send it back to the Responses API."""
+    if message.get("reasoning_content") is None:
+        return None
+    return ReasoningContent(message["reasoning_content"], extra=dict(message.get("reasoning_item") or {}))
 
 
 def _to_arguments(given: Any) -> dict[str, Any]:
@@ -99,6 +115,6 @@ def _to_arguments(given: Any) -> dict[str, Any]:
 
 
 def _to_tool_result(content: Any) -> Any:
-    if content is None or isinstance(content, str):
+    if not content or isinstance(content, str):
         return content or ""
-    return [TextContent(text=str(part.get("text", ""))) for part in content]
+    return _to_parts(content)

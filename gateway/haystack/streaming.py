@@ -8,8 +8,11 @@ import asyncio
 import json
 import queue
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from haystack.dataclasses import StreamingChunk
 
 from gateway.haystack.bridge import iterate, iterate_async, pump, pump_async
 from gateway.run import Sink
@@ -102,16 +105,16 @@ class SyncSource:
         return job.arrange(result)
 
     def __iter__(self) -> Iterator[Any]:
-        return iterate(self.feed)
+        if self._iterator is None:  # over a copy: the run must not keep alive what ends it when nobody holds it
+            self._iterator = iterate(copy(self).feed)
+        return self._iterator
 
     def __next__(self) -> Any:
-        self._iterator = self._iterator or iter(self)
-        return next(self._iterator)
+        return next(iter(self))
 
     def close(self) -> None:
         """Ends the run at its next chunk."""
-        if self._iterator is not None:
-            self._iterator.close()  # type: ignore[attr-defined]
+        iter(self).close()  # type: ignore[attr-defined]
 
 
 class AsyncSource:
@@ -133,9 +136,12 @@ class AsyncSource:
                 for one in expand(chunk):
                     await sink.push_async(one)
 
-            def push(chunk: Any) -> None:
+            def push(chunk: Any) -> Any:
+                if asyncio._get_running_loop() is not None:  # an agent's tool result: Haystack awaits what this gives
+                    return push_async(chunk)
                 for one in expand(chunk):
                     sink.push(one)
+                return None
 
             return push_async if _is_async(component) else push
 
@@ -146,16 +152,16 @@ class AsyncSource:
         return job.arrange(result)
 
     def __aiter__(self) -> AsyncIterator[Any]:
-        return iterate_async(self)
+        if self._iterator is None:
+            self._iterator = iterate_async(copy(self))
+        return self._iterator
 
     async def __anext__(self) -> Any:
-        self._iterator = self._iterator or aiter(self)
-        return await anext(self._iterator)
+        return await anext(aiter(self))
 
     async def aclose(self) -> None:
         """Ends the run."""
-        if self._iterator is not None:
-            await self._iterator.aclose()  # type: ignore[attr-defined]
+        await aiter(self).aclose()  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +193,8 @@ class _Callbacks:
         return chunks
 
     def end(self, result: Any) -> list[Any]:
-        return [] if self.on_pipeline_end is None else self._call("on_pipeline_end", result)
+        given = [] if self.on_pipeline_end is None else self._call("on_pipeline_end", result)
+        return [StreamingChunk(one) if isinstance(one, str) else one for one in given]
 
     def _call(self, name: str, *arguments: Any) -> list[Any]:
         try:

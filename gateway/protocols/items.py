@@ -72,10 +72,13 @@ def _is_parts(content: Any) -> bool:
     return isinstance(content, list) and all(isinstance(part, dict) for part in content)
 
 
-def to_messages(items: Iterable[Mapping[str, Any]], instructions: Any = None) -> list[dict[str, Any]]:
+def to_messages(
+    items: Iterable[Mapping[str, Any]], instructions: Any = None, *, keeps_items: bool = False
+) -> list[dict[str, Any]]:
     """Input items as chat messages. What chat has no word for, such as a search's own item, is left out.
 
     Reasoning, text and calls that follow one another are one message of the assistant, as chat wants it.
+    `keeps_items`: what chat has no field for stands in `reasoning_item`, for those who make an item of it again.
     """
     messages: list[dict[str, Any]] = []
     if isinstance(instructions, str):
@@ -84,6 +87,8 @@ def to_messages(items: Iterable[Mapping[str, Any]], instructions: Any = None) ->
         message = _to_message(item)
         if message is None:
             continue
+        if keeps_items and "reasoning_content" in message:
+            message["reasoning_item"] = _pick(item, "type", "id", "encrypted_content", "status")
         if not (messages and message["role"] == "assistant" and _join(messages[-1], message)):
             messages.append(message)
     return messages

@@ -3,7 +3,12 @@ from typing import Any
 
 import pytest
 
-from gateway.haystack.message import get_last_user_input_text, get_last_user_message
+from gateway.haystack.message import (
+    get_input_files,
+    get_last_user_input_text,
+    get_last_user_message,
+    is_user_message,
+)
 
 USER = {"role": "user", "content": "first"}
 ASSISTANT = {"role": "assistant", "content": "answer"}
@@ -57,3 +62,64 @@ ITEMS: dict[str, tuple[list[Any], str | None]] = {
 def test_get_last_user_input_text(case: str) -> None:
     items, expected = ITEMS[case]
     assert get_last_user_input_text(items) == expected
+
+
+ROLES: dict[str, tuple[Any, bool]] = {
+    "a user's": (USER, True),
+    "a user's item": ({"type": "message", "role": "user", "content": []}, True),
+    "an object": (SimpleNamespace(role="user"), True),
+    "an assistant's": (ASSISTANT, False),
+    "a developer's": ({"role": "developer", "content": "d"}, False),
+    "in capitals": ({"role": "USER", "content": "u"}, False),
+    "without a role": ({"content": "u"}, False),
+    "an empty mapping": ({}, False),
+    "an object without a role": (SimpleNamespace(content="u"), False),
+    "a text": ("user", False),
+    "nothing": (None, False),
+}
+
+
+@pytest.mark.parametrize("case", ROLES)
+def test_is_user_message(case: str) -> None:
+    message, expected = ROLES[case]
+    assert is_user_message(message) is expected
+
+
+def item(*parts: Any, role: str = "user") -> dict[str, Any]:
+    return {"type": "message", "role": role, "content": list(parts)}
+
+
+NAMED = {"type": "input_file", "file_id": "file-1"}
+FULL = {"type": "input_file", "file_id": "file-2", "filename": "a.pdf"}
+IN_CHAT = {"type": "file", "file": {"file_id": "file-3", "filename": "b.pdf"}}
+FROM_CHAT = {"type": "input_file", "file_id": "file-3", "filename": "b.pdf"}
+FILES: dict[str, tuple[list[Any], list[dict[str, Any]]]] = {
+    "none": ([], []),
+    "no file": ([item({"type": "input_text", "text": "q"}), USER], []),
+    "one": ([item({"type": "input_text", "text": "q"}, NAMED)], [NAMED]),
+    "several, oldest first": ([item(FULL, NAMED), ASSISTANT, item(NAMED)], [FULL, NAMED, NAMED]),
+    "chat parts": ([{"role": "user", "content": [{"type": "text", "text": "q"}, IN_CHAT]}], [FROM_CHAT]),
+    "both forms": ([item(NAMED), {"role": "user", "content": [IN_CHAT]}], [NAMED, FROM_CHAT]),
+    "of another role": ([item(NAMED, role="assistant"), item(IN_CHAT, role="developer")], []),
+    "without an id": (
+        [item({"type": "input_file", "file_data": "data:,x"}, {"type": "file", "file": {"file_data": "data:,x"}})],
+        [],
+    ),
+    "an image": ([item({"type": "input_image", "file_id": "file-4"})], []),
+    "a file that is no mapping": ([item({"type": "file", "file": "file-5"}, {"type": "file"})], []),
+    "no content": ([{"role": "user"}, {"role": "user", "content": None}], []),
+    "a result of a tool": ([{"type": "function_call_output", "call_id": "c", "output": [NAMED]}], []),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_get_input_files(case: str) -> None:
+    items, expected = FILES[case]
+    assert get_input_files(items) == expected
+
+
+def test_get_input_files_leaves_the_items_alone() -> None:
+    items = [item(FULL)]
+    (file,) = get_input_files(items)
+    file["filename"] = "other"
+    assert items == [item(FULL)]
