@@ -70,7 +70,7 @@ def _join(content: Any, kind: str) -> str:
     """The text of all parts of a kind, each on its own line; a text as it is."""
     if content is None or isinstance(content, str):
         return (content or "") if kind == "text" else ""
-    return "\n".join(str(part[kind]) for part in content if part.get("type") == kind)
+    return "\n".join(str(part.get(kind) or "") for part in content if part.get("type") == kind)
 
 
 def _inline(part: Any) -> Any:

@@ -12,8 +12,6 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from haystack.dataclasses import StreamingChunk
-
 from gateway.haystack.bridge import iterate, iterate_async, pump, pump_async
 from gateway.run import Sink
 from gateway.telemetry.log import log
@@ -193,6 +191,8 @@ class _Callbacks:
         return chunks
 
     def end(self, result: Any) -> list[Any]:
+        from haystack.dataclasses import StreamingChunk  # there since the pipeline; this module must not bring it
+
         given = [] if self.on_pipeline_end is None else self._call("on_pipeline_end", result)
         return [StreamingChunk(one) if isinstance(one, str) else one for one in given]
 

@@ -150,11 +150,14 @@ class ChatWhole(OpenAIEncoder):
     def _complete(self, body: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
         """What the wrapper has said, and what the format needs beside it."""
         said = {key: value for key, value in given.items() if value is not None}
+        if isinstance(said.get("usage"), Mapping):
+            said["usage"] = {key: value for key, value in said["usage"].items() if value is not None}
         choices = []
         for position, choice in enumerate(given["choices"]):
             index = choice.get("index", position)
             if index < self._reader.choices:
-                message = {"role": "assistant", "content": None, "refusal": None, **choice["message"]}
+                spoken = {key: value for key, value in choice["message"].items() if value is not None}
+                message = {"role": "assistant", "content": None, "refusal": None, **spoken}
                 if isinstance(reasoning := message.pop("reasoning", None), str):
                     message.setdefault("reasoning_content", reasoning)
                 reason = self._reader.finish_reason(index)

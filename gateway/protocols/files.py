@@ -76,6 +76,6 @@ def deletion(file_id: str) -> dict[str, Any]:
 
 
 def _read_integer(name: str, text: str, least: int, most: int) -> int:
-    if not (text.isascii() and text.isdecimal() and least <= int(text[:12]) <= most):
+    if not (text.isascii() and text.isdecimal() and len(text) <= 12 and least <= int(text) <= most):
         raise InvalidRequest(f"{name} must be an integer from {least} to {most}, not {text[:64]}", param=name)
     return int(text)

@@ -12,7 +12,7 @@ REFUSED = {  # what would have to be stored
     "conversation": "no conversation is stored: send all of it in input",
     "background": "a response is made while its caller waits: leave background out, or send false",
 }
-_PARTS = {"input_text": "text", "output_text": "text", "text": "text"}
+_TEXT_PARTS = ("input_text", "output_text", "text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,8 @@ def parse(data: Any) -> ResponseRequest:
         if body.get(name):
             raise InvalidRequest(f"{name} is not supported: {reason}", param=name, code="unsupported_parameter")
     given = read_field(body, "input", str, list, is_required=body.get("prompt") is None, default=[])
-    read_field(body, "instructions", str, list)
+    if isinstance(read_field(body, "instructions", str, list), list):
+        read_objects(body, "instructions")
     read_field(body, "tools", list)
     is_text = isinstance(given, str)
     return ResponseRequest(
@@ -110,12 +111,10 @@ def _to_message(item: Mapping[str, Any]) -> dict[str, Any] | None:
         content = _to_content(output) if _is_parts(output) or isinstance(output, str) else text(output)
         return {"role": "tool", "tool_call_id": item.get("call_id"), "content": content}
     if kind == "reasoning":
-        parts = item.get("summary") or item.get("content") or ()
-        return {
-            "role": "assistant",
-            "content": None,
-            "reasoning_content": "\n\n".join(str(part.get("text", "")) for part in parts if isinstance(part, Mapping)),
-        }
+        parts = item.get("summary") or item.get("content")
+        told = [part for part in parts if isinstance(part, Mapping)] if isinstance(parts, list) else []
+        reasoning = "\n\n".join(str(part.get("text", "")) for part in told)
+        return {"role": "assistant", "content": None, "reasoning_content": reasoning}
     return None
 
 
@@ -142,7 +141,7 @@ def _to_content(content: Any) -> Any:
 
 def _to_part(part: Mapping[str, Any]) -> dict[str, Any]:
     kind = part.get("type", "")
-    if kind in _PARTS:
+    if kind in _TEXT_PARTS:
         return {"type": "text", "text": part.get("text", "")}
     if kind == "input_image" and part.get("image_url"):
         return {"type": "image_url", "image_url": {"url": part["image_url"], **_pick(part, "detail")}}
@@ -157,7 +156,7 @@ def _to_chat_body(body: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(body.get("tools"), list):
         chat["tools"] = [_to_chat_tool(tool) for tool in body["tools"]]
     choice = body.get("tool_choice")
-    if isinstance(choice, Mapping) and choice.get("type") == "function":
+    if isinstance(choice, Mapping) and choice.get("type") == "function" and "function" not in choice:
         chat["tool_choice"] = {"type": "function", "function": _pick(choice, "name")}
     if body.get("max_output_tokens") is not None:
         chat["max_completion_tokens"] = body["max_output_tokens"]

@@ -92,6 +92,9 @@ class ResponseStream(OpenAIEncoder):
     def fail(self, problem: Problem) -> bytes:
         """The SDKs raise at the `error` event, because it holds `error`; others go by `response.failed`."""
         code = problem.code if problem.code in ERROR_CODES else "server_error"
+        number = self._sequence
+        self._close_all("incomplete")  # in the object alone: a client acts on a call that is said to be done
+        self._sequence = number
         self.response["status"] = "failed"
         self.response["error"] = {"code": code, "message": problem.message}
         fields = {"code": problem.code, "message": problem.message, "param": problem.param}

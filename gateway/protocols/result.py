@@ -165,6 +165,10 @@ def _read_event(value: Mapping[str, Any]) -> Iterator[Delta]:
     yield Event(value)
 
 
+def _read_sdk_object(value: Any) -> Iterator[Delta]:
+    return read(value.model_dump(mode="json", exclude_unset=True))
+
+
 def _read_text(text: Any) -> Iterator[Delta]:
     yield Text(text if isinstance(text, str) else str(text))
 
@@ -239,6 +243,8 @@ def _read_response_event(value: Mapping[str, Any]) -> Iterator[Delta]:
         yield ToolCall(number, item.get("call_id"), item.get("name"), item.get("arguments") or "")
     elif kind == "function_call_arguments.delta" and isinstance(piece, str):
         yield ToolCall(number, None, None, piece)
+    elif kind == "output_item.done" and item.get("type") not in ("message", "function_call", "reasoning"):
+        yield Item(item)
     elif kind in ("completed", "incomplete"):
         yield from _spend(value["response"].get("usage"))
         yield from _finish((value["response"].get("incomplete_details") or {}).get("reason"), 0)
@@ -256,11 +262,17 @@ def _read_agent_result(value: Mapping[str, Any]) -> Iterator[Delta]:
 
 
 def _read_pipeline_result(value: Mapping[str, Any]) -> Iterator[Delta]:
-    """A pipeline's: the last component with a reply is heard, and the tokens of all are counted."""
+    """A pipeline's: the last component with a reply is heard, and the tokens of all are counted.
+
+    Answers repeat what the replies have cost that they were made of.
+    """
     parts = [part for part in value.values() if isinstance(part, Mapping) and _RESULTS & part.keys()]
-    for part in parts[:-1]:
-        yield from (delta for delta in read(part) if isinstance(delta, Spent))
-    yield from read(parts[-1])
+    has_replies = any("answers" not in part for part in parts)
+    for part in parts:
+        is_counted = "answers" not in part or not has_replies
+        for delta in read(part):
+            if is_counted if isinstance(delta, Spent) else part is parts[-1]:
+                yield delta
 
 
 _EVENT_TEXTS: Mapping[str, Callable[[str], Delta]] = {
@@ -277,7 +289,6 @@ _READERS: Sequence[tuple[str, Any, Callable[[Mapping[str, Any]], Iterable[Delta]
     ("replies", list, lambda value: _read_replies(value["replies"])),
     ("answers", list, lambda value: _read_replies(value["answers"])),
     ("event", Mapping, lambda value: [Event(value["event"])]),
-    ("data", object, _read_event),
     ("content", str | list, _read_openai_message),
     ("tool_calls", list, _read_openai_message),
     ("reasoning_content", str, _read_openai_message),
@@ -289,8 +300,8 @@ _SHAPES: Sequence[tuple[tuple[str, ...], Callable[[Any], Iterable[Delta]]]] = (
     (("tool_call_result", "component_info"), _read_chunk),  # StreamingChunk
     (("texts", "tool_calls"), _read_message),  # ChatMessage
     (("data", "query"), _read_answer),  # GeneratedAnswer
-    (("model_dump", "choices"), lambda value: read(value.model_dump(mode="json"))),  # ChatCompletion of the SDK
-    (("model_dump", "output"), lambda value: read(value.model_dump(mode="json"))),  # Response of the SDK
-    (("model_dump", "sequence_number"), lambda value: read(value.model_dump(mode="json"))),  # its stream's events
+    (("model_dump", "choices"), _read_sdk_object),  # ChatCompletion of the SDK
+    (("model_dump", "output"), _read_sdk_object),  # Response of the SDK
+    (("model_dump", "sequence_number"), _read_sdk_object),  # its stream's events
     (("content",), lambda value: _read_text(value.content)),
 )

@@ -20,13 +20,15 @@ from gateway.telemetry.log import log
 
 OPENAI_PATHS = re.compile(
     r"/v1(/.*)?|/chat/completions|/(responses|embeddings|models|files)|/models/[^/]+"
-    r"|/files/file-[^/]+(/content)?|/[^/]+/chat"
+    r"|/files/file-[^/]+(/content)?|/(?!status/)[^/]+/chat",
+    re.DOTALL,
 )
 
 
 def is_openai(scope: Scope) -> bool:
     """Whether the path speaks OpenAI's dialect, a path that does not exist too."""
-    return OPENAI_PATHS.fullmatch(scope["path"].removeprefix(scope.get("root_path", ""))) is not None
+    path, root = scope["path"], scope.get("root_path", "")
+    return OPENAI_PATHS.fullmatch(path[len(root) :] if path.startswith(f"{root}/") else path) is not None
 
 
 class ProblemRenderer:

@@ -1,6 +1,4 @@
 import json
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from enum import Enum
@@ -16,7 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
-from gateway.protocols.run import EventEncoder, TextEncoder, chunk_text, encode_event, encode_json, encode_result
+from gateway.protocols.problem import Problem
+from gateway.protocols.run import (
+    Encoder,
+    EventEncoder,
+    TextEncoder,
+    chunk_text,
+    encode_event,
+    encode_json,
+    encode_result,
+)
+from tests.protocols.fold import decode
 
 
 class Colour(Enum):
@@ -148,7 +156,11 @@ def test_chunk_text(case: str) -> None:
     assert chunk_text(chunk) == expected
 
 
-BATCHES: dict[str, tuple[list[Any], bytes, bytes]] = {
+def feed(encoder: Encoder, chunks: list[Any]) -> bytes:
+    return b"".join([encoder.start(), *(encoder.feed(chunk) for chunk in chunks), encoder.finish("unheard")])
+
+
+STREAMS: dict[str, tuple[list[Any], bytes, bytes]] = {
     "nothing": ([], b"", b""),
     "no chunk": ([None], b"", b""),
     "texts": (["a", "b"], b"ab", b"data: a\n\ndata: b\n\n"),
@@ -163,33 +175,19 @@ BATCHES: dict[str, tuple[list[Any], bytes, bytes]] = {
 }
 
 
-@pytest.mark.parametrize("case", BATCHES)
-def test_encoders_feed(case: str) -> None:
-    batch, text, events = BATCHES[case]
-    assert (TextEncoder().feed(batch), EventEncoder().feed(batch)) == (text, events)
+@pytest.mark.parametrize("case", STREAMS)
+def test_encoders(case: str) -> None:
+    chunks, text, events = STREAMS[case]
+    assert (feed(TextEncoder(), chunks), feed(EventEncoder(), chunks)) == (text, events)
 
 
 def test_encoders_fail() -> None:
-    problem = {"error": {"message": "a\nb"}, "detail": "a\nb"}
+    problem = Problem("a\nb", "server_error", "wrapper_error", "unsaid")
     assert TextEncoder().fail(problem) is None
-    assert EventEncoder().fail(problem) == b'event: error\ndata: {"error":{"message":"a\\nb"},"detail":"a\\nb"}\n\n'
-
-
-def decode(stream: bytes) -> Iterable[tuple[str, str]]:
-    """`(event, data)` as section 9.2.6 of WHATWG HTML reads them."""
-    kind, data = "", ""
-    for line in re.split("\r\n|\r|\n", stream.decode()):
-        if not line:
-            if data:
-                yield kind or "message", data.removesuffix("\n")
-            kind, data = "", ""
-            continue
-        name, _, value = line.partition(":")
-        value = value.removeprefix(" ")
-        if name == "event":
-            kind = value
-        elif name == "data":
-            data += value + "\n"
+    assert EventEncoder().fail(problem) == (
+        b'event: error\ndata: {"error":{"type":"server_error","message":"a\\nb","code":"wrapper_error"},'
+        b'"detail":"a\\nb"}\n\n'
+    )
 
 
 TEXTS = st.text(st.sampled_from("a \r\n:\u2028\x85\ufeffü"), max_size=12) | st.text()
@@ -198,13 +196,12 @@ TEXTS = st.text(st.sampled_from("a \r\n:\u2028\x85\ufeffü"), max_size=12) | st.
 @given(st.lists(TEXTS))
 def test_event_encoder_gives_back_each_text_with_its_line_breaks_normalised(texts: list[str]) -> None:
     expected = [("message", text.replace("\r\n", "\n").replace("\r", "\n")) for text in texts]
-    assert list(decode(EventEncoder().feed(texts))) == expected
+    assert list(decode(feed(EventEncoder(), list(texts)))) == expected
 
 
-@given(st.lists(TEXTS), st.integers(0, 5))
-def test_encoders_give_the_same_however_chunks_are_batched(texts: list[str], cut: int) -> None:
-    for encoder in (TextEncoder(), EventEncoder()):
-        assert encoder.feed(texts[:cut]) + encoder.feed(texts[cut:]) == encoder.feed(texts)
+@given(TEXTS)
+def test_text_encoder_gives_the_same_however_the_text_is_split(text: str) -> None:
+    assert feed(TextEncoder(), list(text)) == feed(TextEncoder(), [text]) == text.encode()
 
 
 def test_encode_event_names_its_kind() -> None:

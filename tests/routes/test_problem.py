@@ -9,8 +9,9 @@ import pytest
 import requests
 from starlette.exceptions import HTTPException
 
-from gateway.errors import GatewayError, InvalidArguments, WrapperRaised
-from gateway.routes.problem import ProblemRenderer
+from gateway.errors import GatewayError, InvalidArguments, InvalidRequest, ModelNotFound, WrapperRaised
+from gateway.protocols.problem import Problem
+from gateway.routes.problem import ProblemRenderer, is_openai
 from tests.conftest import Serve
 from tests.gateways import WRAPPERS, Gateway, serve, spawn
 
@@ -191,14 +192,220 @@ RENDERED: dict[str, tuple[BaseException, int, dict[str, Any]]] = {
 }
 
 
+NATIVE = {"path": "/w/run"}
+OPENAI = {"path": "/v1/chat/completions"}
+DETAILS = [{"loc": "body.x", "message": "m", "type": "t"}]
+
+
 @pytest.mark.parametrize("case", RENDERED)
 def test_response_of_an_error(case: str) -> None:
     error, status, body = RENDERED[case]
-    reply = ProblemRenderer(show_tracebacks=False).response(error)
+    reply = ProblemRenderer(show_tracebacks=False).response(NATIVE, error)
     assert (reply.status_code, json.loads(bytes(reply.body))) == (status, body)
+
+
+@pytest.mark.parametrize("case", RENDERED)
+def test_response_of_an_error_on_a_path_of_openai(case: str) -> None:
+    error, status, body = RENDERED[case]
+    reply = ProblemRenderer(show_tracebacks=False).response(OPENAI, error)
+    fields = {key: body["error"][key] for key in ("type", "message", "code")}
+    assert (reply.status_code, json.loads(bytes(reply.body))) == (status, {"error": {**fields, "param": None}})
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code", "param"),
+    [
+        (InvalidRequest("sentence", param="n", code="unsupported_value"), 400, "unsupported_value", "n"),
+        (InvalidRequest("sentence"), 400, "invalid_value", None),
+        (ModelNotFound("sentence"), 404, "model_not_found", "model"),
+    ],
+)
+def test_response_names_the_field_on_a_path_of_openai(
+    error: GatewayError, status: int, code: str, param: str | None
+) -> None:
+    reply = ProblemRenderer(show_tracebacks=False).response(OPENAI, error)
+    fields = {"message": "sentence", "type": "invalid_request_error", "param": param, "code": code}
+    assert (reply.status_code, json.loads(bytes(reply.body))) == (status, {"error": fields})
+    assert reply.media_type == "application/json"
 
 
 @pytest.mark.parametrize("status", [420, 460, 499, 520, 599])
 def test_response_of_a_status_that_has_no_name(status: int) -> None:
-    reply = ProblemRenderer(show_tracebacks=False).response(HTTPException(status, "sentence"))
+    reply = ProblemRenderer(show_tracebacks=False).response(NATIVE, HTTPException(status, "sentence"))
     assert (reply.status_code, json.loads(bytes(reply.body))["detail"]) == (status, "sentence")
+
+
+def test_response_keeps_the_headers_of_the_error() -> None:
+    renderer = ProblemRenderer(show_tracebacks=False)
+    for error in (HTTPException(401, "sentence", {"X-Tea": "green"}), GatewayError("s", headers={"X-Tea": "green"})):
+        assert renderer.response(NATIVE, error).headers["x-tea"] == "green"
+
+
+PROBLEMS: dict[str, tuple[BaseException, Problem]] = {
+    "gateway": (GatewayError("sentence"), Problem("sentence", "server_error", "internal_error")),
+    "param": (
+        InvalidRequest("sentence", param="n"),
+        Problem("sentence", "invalid_request_error", "invalid_value", "n"),
+    ),
+    "details": (
+        InvalidArguments("sentence", details=DETAILS),
+        Problem("sentence", "invalid_request_error", "invalid_arguments", details=DETAILS),
+    ),
+    "http too often": (HTTPException(429, "sentence"), Problem("sentence", "rate_limit_error", "too_many_requests")),
+    "http": (HTTPException(409, {"any": "JSON"}), Problem('{"any":"JSON"}', "invalid_request_error", "conflict")),
+    "raised without a cause": (
+        WrapperRaised("wrapper w failed"),
+        Problem("wrapper w failed", "server_error", "wrapper_error"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", PROBLEMS)
+def test_problem_of_an_error(case: str) -> None:
+    error, expected = PROBLEMS[case]
+    assert ProblemRenderer(show_tracebacks=False).problem(error) == expected
+
+
+def test_problem_of_what_nobody_foresaw_has_an_id_and_no_text() -> None:
+    raised = WrapperRaised("wrapper w failed")
+    raised.__cause__ = ValueError("hunter2")
+    for error, said, code in (
+        (ValueError("hunter2"), "the gateway failed", "internal_error"),
+        (raised, "wrapper w failed", "wrapper_error"),
+    ):
+        found = ProblemRenderer(show_tracebacks=False).problem(error)
+        message = f"{said}; the log says why under {found.error_id}"
+        assert found == Problem(message, "server_error", code, error_id=found.error_id)
+        assert ProblemRenderer(show_tracebacks=True).problem(error).message.endswith("ValueError: hunter2\n")
+
+
+# Which paths speak OpenAI's dialect.
+OPENAI_PATHS = [
+    "/v1",
+    "/v1/",
+    "/v1/chat/completions",
+    "/v1/responses",
+    "/v1/responses/resp_1",
+    "/v1/embeddings",
+    "/v1/models",
+    "/v1/models/m",
+    "/v1/files",
+    "/v1/files/abc",
+    "/v1/files/file-1/content",
+    "/v1/anything",
+    "/v1/any/thing/at/all",
+    "/v1/a\nb",
+    "/v1//",
+    "/chat/completions",
+    "/responses",
+    "/embeddings",
+    "/models",
+    "/models/m",
+    "/models/chat",
+    "/files",
+    "/files/file-1",
+    "/files/file-1/content",
+    "/w/chat",
+    "/grün/chat",
+    "/chat/chat",
+    "/files/chat",
+    "/responses/chat",
+]
+NATIVE_PATHS = [
+    "",
+    "/",
+    "/livez",
+    "/readyz",
+    "/docs",
+    "/openapi.json",
+    "/status",
+    "/status/w",
+    "/status/files",
+    "/status/chat",
+    "/w/run",
+    "/w/schema",
+    "/chat",
+    "/chat/run",
+    "/chat/schema",
+    "/chat/completions/",
+    "/files/run",
+    "/files/schema",
+    "/files/abc",
+    "/files/abc/content",
+    "/files/file-",
+    "/files/file-1/other",
+    "/responses/run",
+    "/responses/schema",
+    "/embeddings/run",
+    "/embeddings/schema",
+    "/models/m/run",
+    "/v1x",
+    "/v1x/run",
+    "/v2/chat/completions",
+    "/w/chat/",
+    "/w/chat/more",
+    "//chat",
+    "/w/chats",
+    "/a/v1/models",
+]
+
+
+@pytest.mark.parametrize("path", OPENAI_PATHS)
+def test_path_of_openai(path: str) -> None:
+    assert is_openai({"path": path})
+    assert is_openai({"path": path, "root_path": ""})
+    assert is_openai({"path": f"/behind/a/proxy{path}", "root_path": "/behind/a/proxy"})
+
+
+@pytest.mark.parametrize("path", NATIVE_PATHS)
+def test_path_of_the_gateway_itself(path: str) -> None:
+    assert not is_openai({"path": path})
+    assert not is_openai({"path": f"/behind/a/proxy{path}", "root_path": "/behind/a/proxy"})
+
+
+@pytest.mark.parametrize(
+    ("root_path", "path", "expected"),
+    [
+        ("/v1", "/v1/w/run", False),
+        ("/v1", "/v1/v1/models", True),
+        ("/gate", "/gateway/chat", True),
+        ("/gate", "/gate/w/run", False),
+        ("/gate", "/w/chat", True),
+    ],
+)
+def test_path_is_read_below_the_root_path_as_the_router_does(root_path: str, path: str, expected: bool) -> None:
+    assert is_openai({"path": path, "root_path": root_path}) is expected
+
+
+ENVELOPES = {  # what the server itself answers with, at each door
+    ("GET", "/v1/anything"): (404, "there is nothing at /v1/anything", "not_found", None),
+    ("GET", "/v1/models/nope"): (404, "there is no wrapper 'nope'", "model_not_found", "model"),
+    ("GET", "/models/nope"): (404, "there is no wrapper 'nope'", "model_not_found", "model"),
+    ("POST", "/nope/chat"): (400, "messages is required", "missing_required_parameter", "messages"),
+    ("POST", "/chat/completions"): (400, "model is required", "missing_required_parameter", "model"),
+    ("POST", "/responses"): (400, "model is required", "missing_required_parameter", "model"),
+    ("POST", "/embeddings"): (400, "model is required", "missing_required_parameter", "model"),
+    ("GET", "/files/file-nope"): (404, "there is no file 'file-nope'", "file_not_found", "file_id"),
+    ("GET", "/chat/completions"): (
+        405,
+        "GET is not allowed on /chat/completions; allowed: POST",
+        "method_not_allowed",
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("door", ENVELOPES, ids=" ".join)
+def test_error_is_in_the_envelope_of_openai_on_its_paths(gateway: Gateway, door: tuple[str, str]) -> None:
+    status, message, code, param = ENVELOPES[door]
+    method, path = door
+    body = {} if method == "POST" else None
+    reply = requests.request(method, gateway.url + path, json=body, timeout=WAIT_S)
+    fields = {"message": message, "type": "invalid_request_error", "param": param, "code": code}
+    assert (reply.status_code, reply.json()) == (status, {"error": fields})
+
+
+@pytest.mark.parametrize("path", ["/files/abc", "/files/abc/content", "/chats", "/v1x/models"])
+def test_error_is_native_beside_the_paths_of_openai(gateway: Gateway, path: str) -> None:
+    reply = requests.get(gateway.url + path, timeout=WAIT_S)
+    assert (reply.status_code, reply.json()) == (404, problem(f"there is nothing at {path}", "not_found"))
