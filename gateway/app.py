@@ -105,7 +105,7 @@ def _openai_routes(doors: Doors, store: FileStore, pool: ThreadPool) -> list[Rou
     """
     chat = ChatEndpoint(*doors)
     models = ModelsEndpoints(doors[0])
-    files = FilesEndpoints(store, pool)
+    files = FilesEndpoints(doors[1], doors[3], store, pool)
     table = (
         ("/chat/completions", chat, "POST"),
         ("/responses", ResponsesEndpoint(*doors), "POST"),

@@ -1,8 +1,9 @@
 """Uploaded files: their content below the state folder, what is known of them in its database."""
 
 import os
+import re
 import shutil
-import sqlite3
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
@@ -14,6 +15,8 @@ from gateway.run import current_run
 from gateway.state import State
 
 PIECE_BYTES = 1024 * 1024
+COLUMNS = "id, filename, purpose, content_type, size, created_at, expires_at"  # a newer version may have more
+FILE_ID = re.compile(r"file-[0-9a-f]{24}")
 ORPHAN_S = 24 * 3600  # content without a row is what a crash has left, once it is as old as this
 
 
@@ -34,6 +37,13 @@ class StoredFile:
         """Its content. Raises `FileNotFound` when it has been deleted meanwhile."""
         try:
             return self.path.read_bytes()
+        except FileNotFoundError:
+            raise _missing(self.id) from None
+
+    def stat(self) -> os.stat_result:
+        """Raises as `read`."""
+        try:
+            return self.path.stat()
         except FileNotFoundError:
             raise _missing(self.id) from None
 
@@ -73,14 +83,17 @@ class FileStore:
         return file
 
     def get(self, file_id: str) -> StoredFile:
-        """Raises `FileNotFound`."""
+        """Raises `FileNotFound`, whatever the id is: a wrapper may hand on what its caller has sent."""
+        if not (isinstance(file_id, str) and FILE_ID.fullmatch(file_id)):
+            raise _missing(file_id)
         with self._state.transaction() as rows:
             row = rows.execute(
-                "SELECT * FROM files WHERE id = ? AND (expires_at IS NULL OR expires_at > ?)", (file_id, int(time()))
+                f"SELECT {COLUMNS} FROM files WHERE id = ? AND (expires_at IS NULL OR expires_at > ?)",  # noqa: S608
+                (file_id, int(time())),
             ).fetchone()
         if row is None:
             raise _missing(file_id)
-        return self._from_row(row)
+        return StoredFile(**row, path=self._folder / file_id)
 
     def page(
         self, *, purpose: str | None, limit: int, after: str | None, order: Literal["asc", "desc"]
@@ -95,12 +108,13 @@ class FileStore:
                 if start is None:
                     raise _missing(after)
             query = (
-                "SELECT * FROM files WHERE (:purpose IS NULL OR purpose = :purpose)"  # noqa: S608 - of constants alone
+                f"SELECT {COLUMNS} FROM files WHERE (:purpose IS NULL OR purpose = :purpose)"  # noqa: S608 - of constants alone
                 f" AND (:start IS NULL OR number {sign} :start) ORDER BY number {direction} LIMIT :limit"
             )
             start_number = start and start["number"]
             found = rows.execute(query, {"purpose": purpose, "start": start_number, "limit": limit + 1}).fetchall()
-        return [self._from_row(row) for row in found[:limit]], len(found) > limit
+        folder = self._folder
+        return [StoredFile(**row, path=folder / row["id"]) for row in found[:limit]], len(found) > limit
 
     def delete(self, file_id: str) -> None:
         """Raises `FileNotFound`. Who is reading it reads on to its end."""
@@ -113,10 +127,6 @@ class FileStore:
     def _folder(self) -> Path:
         return self._state.folder("files")
 
-    def _from_row(self, row: sqlite3.Row) -> StoredFile:
-        known = {key: row[key] for key in row.keys() if key != "number"}  # noqa: SIM118 - a Row iterates over values
-        return StoredFile(**known, path=self._folder / row["id"])
-
     def _purge(self) -> None:
         """Remove what has expired, and what a crash has left."""
         now = int(time())
@@ -127,8 +137,9 @@ class FileStore:
         for row in expired:
             (self._folder / row["id"]).unlink(missing_ok=True)
         for path in self._folder.iterdir():
-            if path.name not in known and path.stat().st_mtime < now - ORPHAN_S:
-                path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # another thread or process was faster
+                if path.name not in known and path.stat().st_mtime < now - ORPHAN_S:
+                    path.unlink()
 
 
 def get_file(file_id: str) -> StoredFile:
@@ -143,5 +154,5 @@ def get_file(file_id: str) -> StoredFile:
     return file
 
 
-def _missing(file_id: str) -> FileNotFound:
-    return FileNotFound(f"there is no file {file_id[:64]!r}")
+def _missing(file_id: object) -> FileNotFound:
+    return FileNotFound(f"there is no file {str(file_id)[:64]!r}")

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic, sleep
 
 from gateway.telemetry.log import log
 
@@ -34,7 +35,7 @@ class State:
     """
 
     def __init__(self, state_dir: Path) -> None:
-        self._state_dir = state_dir
+        self._state_dir = state_dir.absolute()  # a wrapper may change the working directory
         self._lock = threading.RLock()
         self._folder: Path | None = None
         self._connection: sqlite3.Connection | None = None
@@ -48,10 +49,11 @@ class State:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
+                connection.execute("COMMIT")
             except BaseException:
-                connection.execute("ROLLBACK")
+                if connection.in_transaction:  # SQLite itself undoes one for which the disk has no space
+                    connection.execute("ROLLBACK")
                 raise
-            connection.execute("COMMIT")
 
     def folder(self, name: str) -> Path:
         """A folder beside the database."""
@@ -70,6 +72,7 @@ class State:
             if self._is_temporary and self._folder is not None:
                 shutil.rmtree(self._folder, ignore_errors=True)
                 self._folder = None
+                self._is_temporary = False
 
     def _connect(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -77,8 +80,15 @@ class State:
                 self._connection = _open(self._state_dir)
                 self._folder = self._state_dir
             except (OSError, sqlite3.OperationalError) as error:
-                self._folder = Path(tempfile.mkdtemp(prefix="gateway-"))
-                self._connection = _open(self._folder)
+                if _is_busy(error):  # who can wait for its turn must not begin an empty one
+                    raise
+                folder = Path(tempfile.mkdtemp(prefix="gateway-"))
+                try:
+                    self._connection = _open(folder)
+                except BaseException:
+                    shutil.rmtree(folder, ignore_errors=True)
+                    raise
+                self._folder = folder
                 self._is_temporary = True
                 log.warning(
                     "the state folder cannot be written: uploaded files will not survive a restart",
@@ -94,7 +104,7 @@ def _open(folder: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(folder / "gateway.db", timeout=BUSY_S, isolation_level=None, check_same_thread=False)
     try:
         connection.row_factory = sqlite3.Row
-        connection.execute("PRAGMA journal_mode = WAL")
+        _use_wal(connection)
         connection.execute("BEGIN IMMEDIATE")
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         for statement in SCHEMA[version:]:
@@ -105,3 +115,20 @@ def _open(folder: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """SQLite does not wait here for another process that is making the same database: it fails at once."""
+    deadline_s = monotonic() + BUSY_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if not _is_busy(error) or monotonic() > deadline_s:
+                raise
+        sleep(0.01)
+
+
+def _is_busy(error: BaseException) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY  # the rest is the extended code

@@ -7,6 +7,7 @@ from typing import Any, Literal, cast
 from gateway.errors import InvalidRequest
 
 MAX_LIMIT = 10_000
+MAX_PURPOSE = 256  # it stands in every list
 MIN_EXPIRY_S, MAX_EXPIRY_S = 3600, 30 * 24 * 3600
 
 
@@ -32,11 +33,14 @@ def parse_upload(fields: Mapping[str, str]) -> FileUpload:
     purpose = fields.get("purpose")
     if not purpose:
         raise InvalidRequest("purpose is required", param="purpose", code="missing_required_parameter")
+    if len(purpose) > MAX_PURPOSE:
+        raise InvalidRequest(f"purpose is longer than {MAX_PURPOSE} characters", param="purpose")
     seconds = None
     if (given := fields.get("expires_after[seconds]")) is not None:
         seconds = _read_integer("expires_after[seconds]", given, MIN_EXPIRY_S, MAX_EXPIRY_S)
     anchor = fields.get("expires_after[anchor]")
-    if anchor not in (None, "created_at") or (anchor is None) != (seconds is None):
+    is_odd = anchor not in (None, "created_at") or (anchor is None) != (seconds is None)
+    if is_odd or "expires_after" in fields:  # as JSON, say: it is not to be ignored
         message = "expires_after needs an anchor, which is created_at, and seconds"
         raise InvalidRequest(message, param="expires_after", code="invalid_value")
     return FileUpload(purpose, fields.get("model") or None, seconds)

@@ -66,9 +66,11 @@ class BodyReader:
         return parsed
 
     async def read_form(
-        self, receive: Receive, headers: Headers, run: Run
+        self, receive: Receive, headers: Headers, run: Run, max_files: int | None = None
     ) -> tuple[dict[str, list[str]], dict[str, list[UploadFile]]]:
         """The text fields and the files of a form, by name. The files stay open until `run` ends.
+
+        `max_files`: None = the setting `max_upload_files`. Each file may hold 1 MiB of memory.
 
         Raises `InvalidMultipart` (400), `TooLarge` (413), `UnsupportedMediaType` (415), `CallerGone`.
         """
@@ -77,7 +79,7 @@ class BodyReader:
         media_type = _media_type(headers)
         if media_type == MULTIPART:
             chunks = _limited(receive, headers, settings.max_upload_bytes, "max_upload_bytes")
-            parser = _MultiPartParser(headers, chunks, settings)
+            parser = _MultiPartParser(headers, chunks, settings, max_files or settings.max_upload_files)
         elif media_type != URLENCODED:
             raise UnsupportedMediaType(f"Content-Type {media_type} is not supported: send {MULTIPART}")
         else:
@@ -115,11 +117,13 @@ class _MultiPartParser(MultiPartParser):
 
     _charset = property(lambda self: "utf-8", lambda self, value: None)
 
-    def __init__(self, headers: Headers, stream: AsyncGenerator[bytes, None], settings: Settings) -> None:
+    def __init__(
+        self, headers: Headers, stream: AsyncGenerator[bytes, None], settings: Settings, max_files: int
+    ) -> None:
         super().__init__(
             headers,
             stream,
-            max_files=settings.max_upload_files,
+            max_files=max_files,
             max_fields=settings.max_form_fields,
             max_part_size=settings.max_body_bytes,
         )

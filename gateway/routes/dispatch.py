@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from starlette.datastructures import Headers
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.disconnect import Disconnect
 from gateway.files import FileStore
@@ -29,6 +29,15 @@ class Dispatcher:
         run = Run(scope["state"]["request_id"], deployment.name, headers=headers, caller=caller, files=self._files)
         run.activate()
         return run
+
+    def in_hand(self, reply: ASGIApp) -> ASGIApp:
+        """A reply that the end of the process waits for."""
+
+        async def send_reply(scope: Scope, receive: Receive, send: Send) -> None:
+            with self._invoker.replying():
+                await reply(scope, receive, send)
+
+        return send_reply
 
     async def dispatch(
         self,

@@ -8,8 +8,8 @@ from typing import Any
 
 from starlette.datastructures import Headers, UploadFile
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
-from starlette.types import Receive, Scope, Send
+from starlette.responses import FileResponse, MalformedRangeHeader, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.errors import InvalidRequest
 from gateway.files import FileStore
@@ -26,6 +26,7 @@ from gateway.run import Run
 from gateway.thread import ThreadPool
 
 METHOD = "run_file_upload"
+MAX_FILES = 2  # one is taken; more are not read, but told from one
 
 
 class UploadEndpoint:
@@ -51,7 +52,7 @@ class UploadEndpoint:
         headers = Headers(scope=scope)
         holder = Run(scope["state"]["request_id"], "")  # holds the upload until this request is over
         try:
-            texts, uploads = await self._bodies.read_form(receive, headers, holder)
+            texts, uploads = await self._bodies.read_form(receive, headers, holder, MAX_FILES)
             upload = parse_upload({name: values[-1] for name, values in texts.items()})
             files = uploads.get("file", [])
             if len(files) != 1:
@@ -107,24 +108,38 @@ class UploadEndpoint:
 class FilesEndpoints:
     """List, retrieve, content, delete."""
 
-    def __init__(self, store: FileStore, pool: ThreadPool) -> None:
+    def __init__(self, dispatcher: Dispatcher, replies: ReplyMaker, store: FileStore, pool: ThreadPool) -> None:
+        self._dispatcher = dispatcher
+        self._replies = replies
         self._store = store
         self._pool = pool
 
     async def page(self, request: Request) -> Response:
         query = parse_query(request.query_params)
-        find = partial(self._store.page, purpose=query.purpose, limit=query.limit, after=query.after, order=query.order)
-        files, has_more = await self._pool.call(find)
-        return json_response(file_list([file_object(asdict(file)) for file in files], has_more=has_more))
+
+        def find() -> dict[str, Any]:
+            files, has_more = self._store.page(
+                purpose=query.purpose, limit=query.limit, after=query.after, order=query.order
+            )
+            return file_list([file_object(asdict(file)) for file in files], has_more=has_more)
+
+        return json_response(await self._pool.call(find))
 
     async def one(self, request: Request) -> Response:
         return json_response(file_object(asdict(await self._get(request))))
 
-    async def content(self, request: Request) -> Response:
+    async def content(self, request: Request) -> ASGIApp:
         """As bytes and nothing else: a page that was uploaded is not to be opened under the gateway's own address."""
         file = await self._get(request)
-        headers = {"X-Content-Type-Options": "nosniff"}
-        return FileResponse(file.path, media_type="application/octet-stream", filename=file.filename, headers=headers)
+        name = file.filename.rpartition("/")[2]  # what is to be written where is not for the uploader to say
+        response = _Content(
+            file.path,
+            media_type="application/octet-stream",
+            filename=name if name.strip(".") else file.id,
+            headers={"X-Content-Type-Options": "nosniff"},
+            stat_result=await self._pool.call(file.stat),
+        )
+        return self._dispatcher.in_hand(self._replies.respond(response))
 
     async def delete(self, request: Request) -> Response:
         file_id = _file_id(request)
@@ -133,6 +148,16 @@ class FilesEndpoints:
 
     async def _get(self, request: Request) -> Any:
         return await self._pool.call(partial(self._store.get, _file_id(request)))
+
+
+class _Content(FileResponse):
+    @classmethod
+    def _parse_range_header(cls, http_range: str, file_size: int) -> list[tuple[int, int]]:
+        """What is no range is as if it were not there (RFC 9110, 14.2); Starlette says 400, as text."""
+        try:
+            return super()._parse_range_header(http_range, file_size)
+        except MalformedRangeHeader:
+            return []
 
 
 class _FileEncoder(OpenAIEncoder):
