@@ -39,7 +39,7 @@ from tests.gateways import spawn
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 LINKED = sorted([*DOCS.glob("*.md"), ROOT / "README.md"])
-PAGES = ("cli.md", "settings.md", "running-pipelines.md", "file-uploads.md", "examples.md")
+PAGES = ("openai.md", "cli.md", "settings.md", "running-pipelines.md", "file-uploads.md", "examples.md")
 ADDRESS = "localhost:1416"
 TIMEOUT_S = 30
 # One server for all, whatever the environment of the tests says; an empty variable counts as unset.

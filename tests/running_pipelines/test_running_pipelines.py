@@ -3,11 +3,15 @@
 `snippets/` holds them word for word, one a file. Only the port is replaced; `hayhooks` commands run as `gateway` too.
 """
 
+import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 from shutil import copytree
+from time import time
+from typing import Any
 
 import pytest
 
@@ -54,8 +58,12 @@ PROGRAMS = {
     "19-upload-requests": f"Summarize this document [temperature 1.0]: {DOCUMENT}",
     "20-upload-directory": f"{ALL}{HIDDEN}, {ONE}, {NOTES}, {TWO}",
 }
-# Programs that go on with a chat completion: their first part, and what has to follow it.
-FIRST_PARTS = {"16-program-requests": "", "17-program-httpx": "asyncio.run(main())\n"}
+# Commands and programs that ask for a chat completion. The programs run the wrapper `my_pipeline` before.
+CHAT_COMMANDS = ("22-quick-chat-curl", "23-curl-chat")
+CHAT_STREAM = "24-curl-chat-stream"
+CHAT_PROGRAMS = ("16-program-requests", "17-program-httpx")
+# `my_pipeline` counts no tokens; the pipeline of `chat_pipeline` counts words.
+TOKENS = {"my_pipeline": (0, 0), "chat_pipeline": (5, 5)}
 
 
 @pytest.fixture
@@ -86,7 +94,7 @@ def printed(result: str) -> str:
 
 
 def test_every_snippet_has_its_test() -> None:
-    tested = {*COMMANDS, *CURL, *PROGRAMS, *FIRST_PARTS, "21-logging"}
+    tested = {*COMMANDS, *CURL, *PROGRAMS, *CHAT_COMMANDS, CHAT_STREAM, *CHAT_PROGRAMS, "21-logging"}
     assert {path.stem for path in SNIPPETS.iterdir()} == tested
 
 
@@ -108,10 +116,56 @@ def test_program(name: str, folder: Path, running_server: RunningServer) -> None
     assert run([sys.executable], read(name), folder, running_server) == printed(PROGRAMS[name])
 
 
-@pytest.mark.parametrize("name", FIRST_PARTS)
-def test_program_before_its_chat_completion(name: str, folder: Path, running_server: RunningServer) -> None:
-    program = read(name).partition("# Chat completion")[0] + "\n" + FIRST_PARTS[name]
-    assert run([sys.executable], program, folder, running_server) == printed(HAYSTACK)
+@pytest.mark.parametrize("name", CHAT_COMMANDS)
+def test_curl_chat_completion(name: str, folder: Path, running_server: RunningServer) -> None:
+    began = int(time())
+    completion = json.loads(run(["bash", "-e"], read(name), folder, running_server))
+    assert completion == {**take_head(completion, began), **whole("my_pipeline")}
+
+
+def test_curl_streamed_chat_completion(folder: Path, running_server: RunningServer) -> None:
+    began = int(time())
+    stream = run(["bash", "-e"], read(CHAT_STREAM), folder, running_server)
+    *events, done, after = stream.split("\n\n")
+    assert (done, after) == ("data: [DONE]", "")
+    assert all(event.startswith("data: ") for event in events)
+    chunks = [json.loads(event.removeprefix("data: ")) for event in events]
+    fixed = {**take_head(chunks[0], began), "object": "chat.completion.chunk", "model": "my_pipeline"}
+    delta = {"role": "assistant", "content": HAYSTACK}
+    assert chunks == [
+        {**fixed, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]},
+        {**fixed, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+    ]
+
+
+@pytest.mark.parametrize("name", CHAT_PROGRAMS)
+def test_program_with_a_chat_completion(name: str, folder: Path, running_server: RunningServer) -> None:
+    began = int(time())
+    result, completion = map(ast.literal_eval, run([sys.executable], read(name), folder, running_server).splitlines())
+    assert result == {"result": HAYSTACK}
+    assert completion == {**take_head(completion, began), **whole("chat_pipeline")}
+
+
+def take_head(body: dict[str, Any], began: int) -> dict[str, Any]:
+    """What differs from reply to reply, once its form is checked."""
+    assert re.fullmatch(r"chatcmpl-[0-9a-f]{24}", body["id"])
+    assert began <= body["created"] <= time()
+    return {"id": body["id"], "created": body["created"]}
+
+
+def whole(model: str) -> dict[str, Any]:
+    """The completion without its head."""
+    asked, answered = TOKENS[model]
+    usage = {
+        "prompt_tokens": asked,
+        "completion_tokens": answered,
+        "total_tokens": asked + answered,
+        "prompt_tokens_details": {"cached_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": 0},
+    }
+    message = {"role": "assistant", "content": HAYSTACK, "refusal": None}
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
+    return {"object": "chat.completion", "model": model, "choices": [choice], "usage": usage}
 
 
 def test_retry_gives_up_on_an_unknown_wrapper(folder: Path, running_server: RunningServer) -> None:
