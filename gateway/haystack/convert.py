@@ -24,7 +24,7 @@ def chat_messages_from_openai(messages: Iterable[Mapping[str, Any]]) -> list[Cha
         try:
             chat_message = _convert(message, calls)
             calls.update({call.id: call for call in chat_message.tool_calls})
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             where = f"messages[{position}]"
             raise InvalidRequest(f"{where} cannot be taken: {error}", param=where) from error
         converted.append(chat_message)

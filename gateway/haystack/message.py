@@ -44,9 +44,11 @@ def get_input_files(input_items: Sequence[Any]) -> list[dict[str, Any]]:
 
 
 def _text(content: Any) -> str:
-    if content is None or isinstance(content, str):
-        return content or ""
-    return "".join(_get(part, "text") or "" for part in content if _get(part, "type") in TEXT_PARTS)
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list | tuple) else ()
+    texts = [_get(part, "text") for part in parts if _get(part, "type") in TEXT_PARTS]
+    return "".join(text for text in texts if isinstance(text, str))
 
 
 def _get(item: Any, key: str) -> Any:
