@@ -9,6 +9,7 @@ from gateway.protocols.problem import Problem
 from gateway.protocols.result import check_whole
 from gateway.protocols.run import encode_json
 
+_LINE_ENDS = ("\x85", "\u2028", "\u2029")  # httpx's iter_lines() ends a line at each
 DONE = b"data: [DONE]\n\n"
 _WORDS = {str: "a string", bool: "true or false", int: "an integer", list: "an array", dict: "an object"}
 
@@ -95,8 +96,11 @@ def error_body(problem: Problem) -> dict[str, Any]:
 
 
 def text(value: Any) -> str:
-    """JSON as text."""
-    return encode_json(value).decode()
+    """JSON as text, on what everybody takes for one line."""
+    encoded = encode_json(value).decode()
+    for end in () if encoded.isascii() else _LINE_ENDS:
+        encoded = encoded.replace(end, f"\\u{ord(end):04x}")
+    return encoded
 
 
 def _say(value: Any) -> str:

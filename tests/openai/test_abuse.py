@@ -534,6 +534,17 @@ def test_text_that_breaks_lines_comes_back_whole(server: Door, text: str, is_str
     assert read_text(response) == text
 
 
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_stream_has_the_same_lines_for_every_reader(server: Door, text: str) -> None:
+    """httpx's `iter_lines`, for one, ends a line wherever `str.splitlines` does."""
+    chat = server.post(
+        "/v1/chat/completions", {**CHAT, "messages": [{"role": "user", "content": text}], "stream": True}
+    )
+    response = server.post("/v1/responses", {"model": NAME, "input": text, "stream": True})
+    for body in (chat.content.decode(), response.content.decode()):
+        assert body.splitlines() == body.removesuffix("\n").split("\n")
+
+
 def read_text(answer: Answer) -> str:
     """The text of a chat or a response, whole or streamed to its proper end."""
     assert answer.status == 200, answer.content
