@@ -92,6 +92,7 @@ def create_app(settings: Settings) -> Starlette:
         },
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False  # its address would be made of whatever Host the caller has sent
     app.state.registry = registry
     app.state.deployer = deployer
     app.state.invoker = invoker

@@ -11,7 +11,7 @@ from time import time
 from typing import BinaryIO, Literal
 
 from gateway.errors import FileNotFound
-from gateway.run import current_run
+from gateway.run import get_run
 from gateway.state import State
 
 PIECE_BYTES = 1024 * 1024
@@ -98,7 +98,10 @@ class FileStore:
     def page(
         self, *, purpose: str | None, limit: int, after: str | None, order: Literal["asc", "desc"]
     ) -> tuple[list[StoredFile], bool]:
-        """At most `limit` files behind the file `after`, by age, and whether there are more. Raises `FileNotFound`."""
+        """At most `limit` files behind the file `after`, by age, and whether there are more.
+
+        Raises `FileNotFound` when `after` is none of them.
+        """
         self._purge()
         sign, direction = (">", "ASC") if order == "asc" else ("<", "DESC")
         with self._state.transaction() as rows:
@@ -106,7 +109,7 @@ class FileStore:
             if after is not None:
                 start = rows.execute("SELECT number FROM files WHERE id = ?", (after,)).fetchone()
                 if start is None:
-                    raise _missing(after)
+                    raise _missing(after, param="after")
             query = (
                 f"SELECT {COLUMNS} FROM files WHERE (:purpose IS NULL OR purpose = :purpose)"  # noqa: S608 - of constants alone
                 f" AND (:start IS NULL OR number {sign} :start) ORDER BY number {direction} LIMIT :limit"
@@ -147,12 +150,14 @@ def get_file(file_id: str) -> StoredFile:
 
     Raises `FileNotFound`, which its caller gets as 404, and `LookupError` outside of a run.
     """
-    store = current_run().files
-    if store is None:
-        raise LookupError("get_file() needs a run of the gateway")
-    file: StoredFile = store.get(file_id)
-    return file
+    run = get_run()
+    if run is None or run.files is None:
+        raise LookupError("get_file() was called outside of a run: a file is there for the method that answers")
+    store: FileStore = run.files
+    return store.get(file_id)
 
 
-def _missing(file_id: object) -> FileNotFound:
-    return FileNotFound(f"there is no file {str(file_id)[:64]!r}")
+def _missing(file_id: object, param: str = "file_id") -> FileNotFound:
+    error = FileNotFound(f"there is no file {str(file_id)[:64]!r}")
+    error.param = param
+    return error

@@ -200,6 +200,9 @@ def _read_methods(name: str, instance: Any) -> dict[str, Method]:
                     raise LoadError(f"wrapper {name}: {method_name}() must be written with 'async def'")
                 methods[sync_name] = _read_method(name, sync_name, call, is_async=is_async)
                 break
+    most = getattr(instance, "max_choices", 1)
+    if not isinstance(most, int) or isinstance(most, bool) or most < 1:
+        raise LoadError(f"wrapper {name}: max_choices must be a whole number from 1, not {most!r}")
     if not methods:
         raise LoadError(f"PipelineWrapper has no run method: define one of {', '.join(RUN_METHODS)}")
     return methods

@@ -48,7 +48,7 @@ def wrapper_error(run: Run, error: BaseException) -> GatewayError | HTTPExceptio
 
     Any other stays behind as `__cause__`; a `SystemExit` too, so that a wrapper cannot end the server.
     """
-    if isinstance(error, GatewayError | HTTPException):
+    if isinstance(error, GatewayError) or (isinstance(error, HTTPException) and 400 <= error.status_code <= 599):
         return error
     raised = WrapperRaised(f"wrapper {run.wrapper} failed")
     raised.__cause__ = error

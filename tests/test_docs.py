@@ -12,12 +12,13 @@ A ```sh block is shown only. `localhost:1416` stands for the server of the test.
 
 import argparse
 import ast
+import inspect
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from importlib import import_module
 from io import StringIO
@@ -30,16 +31,27 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+import gateway
 from gateway import errors
 from gateway.cli.environment import DEFAULTS
 from gateway.cli.main import COMMANDS
+from gateway.protocols.items import REFUSED
+from gateway.protocols.responses import DEFAULTS as DEFAULT_FIELDS
 from gateway.settings import CLIENT_VARIABLES, Settings
 from tests.gateways import spawn
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 LINKED = sorted([*DOCS.glob("*.md"), ROOT / "README.md"])
-PAGES = ("openai.md", "cli.md", "settings.md", "running-pipelines.md", "file-uploads.md", "examples.md")
+PAGES = (
+    "../README.md",
+    "openai.md",
+    "cli.md",
+    "settings.md",
+    "running-pipelines.md",
+    "file-uploads.md",
+    "examples.md",
+)
 ADDRESS = "localhost:1416"
 TIMEOUT_S = 30
 # One server for all, whatever the environment of the tests says; an empty variable counts as unset.
@@ -156,6 +168,35 @@ def test_running_page_has_the_errors_that_exist() -> None:
     expected = {(kind.status, kind.code, kind.type) for kind in kinds if kind.__module__ == errors.__name__}
     table = rows(section(read("running-pipelines.md"), "Every status and code"))
     assert {(int(row[0]), row[1].strip("`"), row[2].strip("`")) for row in table} == expected
+
+
+# The OpenAI API
+
+
+def test_openai_page_has_the_helpers_that_exist() -> None:
+    helpers = {name: getattr(gateway, name) for name in gateway.__all__ if name != "create_app"}
+    expected = {f"{name}{signature_of(helper)}" for name, helper in helpers.items() if inspect.isfunction(helper)}
+    assert {row[0].strip("`") for row in rows(section(read("openai.md"), "The helpers"))} == expected
+
+
+def signature_of(function: Callable[..., Any]) -> inspect.Signature:
+    """Without its annotations."""
+    parameters = inspect.signature(function).parameters.values()
+    return inspect.Signature([parameter.replace(annotation=inspect.Parameter.empty) for parameter in parameters])
+
+
+def test_openai_page_has_the_arguments_of_the_streaming_helpers() -> None:
+    helpers = (gateway.streaming_generator, gateway.async_streaming_generator)
+    expected = {name for helper in helpers for name in inspect.signature(helper).parameters} - {"pipeline"}
+    table = rows(section(read("openai.md"), "The streaming helpers"))
+    assert {row[0].strip("`").partition("(")[0] for row in table} == expected
+
+
+def test_openai_page_has_what_a_response_repeats_and_what_is_refused() -> None:
+    table = rows(section(read("openai.md"), "Responses: every name"))
+    names = [(set(CODE_SPAN.findall(row[0])), row[1]) for row in table]
+    assert set().union(*(spans for spans, word in names if word.startswith("refused"))) == set(REFUSED)
+    assert [spans for spans, word in names if word.startswith("those of the request")] == [set(DEFAULT_FIELDS)]
 
 
 # Links and code

@@ -128,6 +128,19 @@ def test_load_names_the_sibling_that_failed(tmp_path: Path) -> None:
     assert wrapper_modules() == []
 
 
+@pytest.mark.parametrize("most", ["'5'", "0", "True", "None", "1.5"])
+def test_load_refuses_a_number_of_choices_that_is_none(tmp_path: Path, most: str) -> None:
+    source = f"""
+        class PipelineWrapper:
+            max_choices = {most}
+
+            def run_chat_completion(self, model, messages, body): ...
+        """
+    with pytest.raises(LoadError) as raised:
+        load("w", write_wrapper(tmp_path, "w", source), 1)
+    assert str(raised.value) == f"wrapper w: max_choices must be a whole number from 1, not {most}"
+
+
 def test_load_makes_a_package_of_the_folder(tmp_path: Path) -> None:
     folder = write_wrapper(
         tmp_path,

@@ -809,7 +809,16 @@ def test_wrapper_error_passes_what_is_meant_for_the_caller(error: Exception) -> 
     assert wrapper_error(Run("id", "w"), error) is error
 
 
-@pytest.mark.parametrize("error", [ValueError("secret"), SystemExit(1), RunCancelled("timeout"), StopIteration()])
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("secret"),
+        SystemExit(1),
+        RunCancelled("timeout"),
+        StopIteration(),
+        *(HTTPException(status, "no error") for status in (0, 100, 200, 304, 399, 600)),
+    ],
+)
 def test_wrapper_error_keeps_any_other_as_its_cause(error: BaseException) -> None:
     told = wrapper_error(Run("id", "w"), error)
     assert (type(told), str(told), told.__cause__) == (WrapperRaised, "wrapper w failed", error)

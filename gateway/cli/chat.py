@@ -30,12 +30,19 @@ def main(args: argparse.Namespace) -> int:
     opening = [{"role": "system", "content": args.system}] if args.system else []
     with open_output(None) as write:
         if not sys.stdin.isatty():
-            question = sys.stdin.read().rstrip("\n")
+            question = _read_question()
             if not question.strip():
                 raise CommandError("there is nothing to answer: pipe a question in, or start it in a terminal")
             _answer(client, args.name, [*opening, {"role": "user", "content": question}], write)
             return 0
         return _converse(client, args.name, opening, write)
+
+
+def _read_question() -> str:
+    try:
+        return sys.stdin.buffer.read().decode("utf-8-sig").rstrip("\n")
+    except UnicodeDecodeError as error:
+        raise CommandError(f"the question is not UTF-8: {error.reason} at byte {error.start}") from None
 
 
 def _converse(client: Client, name: str, opening: list[Message], write: Write) -> int:

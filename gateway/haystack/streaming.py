@@ -285,6 +285,7 @@ def _choose(pipeline: Any, components: Components) -> list[str] | None:
         return capable[-1:]
     if components == "all":
         return capable
+    components = [components] if isinstance(components, str) else components
     if unfit := [name for name in components if name not in capable]:
         raise ValueError(f"these components are not there or cannot stream: {unfit}; these can: {capable}")
     return list(components)

@@ -16,6 +16,7 @@ from gateway.protocols.openai import (
     read_model,
     read_object,
     read_objects,
+    read_within,
     text,
 )
 from gateway.protocols.problem import Problem
@@ -63,15 +64,25 @@ def parse(data: Any, *, model: str | None = None) -> ChatRequest:
 
 
 def _check_message(message: Mapping[str, Any], where: str) -> None:
-    for name, kinds, is_required in (("role", (str,), True), ("content", (str, list), False)):
-        try:
-            read_field(message, name, *kinds, is_required=is_required)
-        except InvalidRequest as error:
-            raise InvalidRequest(f"{where}.{error.message}", param=f"{where}.{name}", code=error.code) from None
+    read_within(where, message, "role", str, is_required=True)
+    read_within(where, message, "content", str, list)
+    read_within(where, message, "tool_call_id", str)
+    for position, call in enumerate(read_within(where, message, "tool_calls", list, default=[])):
+        _check_call(call, f"{where}.tool_calls[{position}]")
     for position, part in enumerate(message["content"] if isinstance(message.get("content"), list) else ()):
         if not isinstance(part, dict):
             param = f"{where}.content[{position}]"
             raise InvalidRequest(f"{param} must be an object", param=param, code="invalid_type")
+
+
+def _check_call(call: Any, where: str) -> None:
+    """Of a function; another sort of call is passed on as it is."""
+    if not isinstance(call, dict):
+        raise InvalidRequest(f"{where} must be an object", param=where, code="invalid_type")
+    read_within(where, call, "id", str)
+    if call.get("type", "function") == "function":
+        read_within(where, call, "function", dict, is_required=True)
+        read_within(where, call, "function.name", str, is_required=True)
 
 
 @dataclass(slots=True)

@@ -3,6 +3,7 @@
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from struct import pack
 from typing import Any
 
@@ -114,7 +115,13 @@ def _to_vector(value: Any) -> Any:
 
 
 def _to_floats(vector: Any) -> list[float]:
-    return [float(number) for number in vector]
+    """Raises TypeError or ValueError for what is no vector of finite numbers."""
+    if isinstance(vector, str | bytes) or not hasattr(vector, "__iter__"):
+        raise TypeError(f"a vector cannot be made of {type(vector).__name__}: return {EXPECTED}")
+    numbers = [float(number) for number in vector]
+    if not numbers or not all(map(isfinite, numbers)):
+        raise ValueError(f"a vector must hold finite numbers, and some: return {EXPECTED}")
+    return numbers
 
 
 def _to_base64(vector: Any) -> str:

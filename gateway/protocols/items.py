@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.errors import InvalidRequest
-from gateway.protocols.openai import read_field, read_model, read_object, read_objects, text
+from gateway.protocols.openai import read_field, read_model, read_object, read_objects, read_within, text
 
 REFUSED = {  # what would have to be stored
     "previous_response_id": "no response is stored: send the whole conversation in input",
@@ -43,6 +43,10 @@ def parse(data: Any) -> ResponseRequest:
         if body.get(name):
             raise InvalidRequest(f"{name} is not supported: {reason}", param=name, code="unsupported_parameter")
     given = read_field(body, "input", str, list, is_required=body.get("prompt") is None, default=[])
+    if given == [] and body.get("prompt") is None:
+        raise InvalidRequest("input must not be empty", param="input", code="empty_array")
+    for name in ("metadata", "text", "reasoning"):
+        read_field(body, name, dict)
     if isinstance(read_field(body, "instructions", str, list), list):
         read_objects(body, "instructions")
     read_field(body, "tools", list)
@@ -58,8 +62,15 @@ def parse(data: Any) -> ResponseRequest:
 def _read_items(body: Mapping[str, Any]) -> list[dict[str, Any]]:
     items = read_objects(body, "input")
     for position, item in enumerate(items):
-        if item.get("type", "message") == "message":
-            where = f"input[{position}]"
+        where = f"input[{position}]"
+        kind = read_within(where, item, "type", str, default="message")
+        if kind == "item_reference":
+            message = f"{where}: an item_reference is not supported: nothing is stored, send the item itself"
+            raise InvalidRequest(message, param=where, code="unsupported_parameter")
+        if kind == "function_call":
+            read_within(where, item, "name", str, is_required=True)
+            read_within(where, item, "call_id", str)
+        if kind == "message":
             if not isinstance(item.get("role"), str):
                 raise InvalidRequest(f"{where}.role must be a string", param=f"{where}.role", code="invalid_type")
             content = item.get("content")

@@ -67,6 +67,16 @@ def read_field(body: Mapping[str, Any], name: str, *kinds: type, default: Any = 
     return value
 
 
+def read_within(
+    where: str, body: Mapping[str, Any], name: str, *kinds: type, default: Any = None, is_required: bool = False
+) -> Any:
+    """As `read_field`, for an object that stands at `where`."""
+    try:
+        return read_field(body, name, *kinds, default=default, is_required=is_required)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"{where}.{error.message}", param=f"{where}.{name}", code=error.code) from None
+
+
 def read_model(body: Mapping[str, Any], model: str | None) -> str:
     """The wrapper's name: `model` when the path has named it, else the body's."""
     return model if model is not None else str(read_field(body, "model", str, is_required=True))

@@ -62,7 +62,7 @@ def read(value: Any) -> Iterator[Delta]:
 def check_whole(value: Any) -> None:
     """Raises TypeError when a method has returned nothing, or a mapping of which nothing is known."""
     if value is None or (isinstance(value, Mapping) and _find_reader(value) is None):
-        keys = f" with the keys {', '.join(map(str, value))}" if isinstance(value, Mapping) else ""
+        keys = f" with the keys {', '.join(map(str, value))}" if value else ""
         raise TypeError(f"a reply cannot be made of {type(value).__name__}{keys}: return {EXPECTED}")
 
 

@@ -103,7 +103,7 @@ class ModelsEndpoints:
     async def one(self, request: Request) -> Response:
         deployment = _find(self._registry, request.path_params["model"])
         if not capabilities(deployment.methods.keys()):
-            raise ModelNotFound(f"wrapper {deployment.name} answers no OpenAI endpoint")
+            raise ModelNotFound(f"wrapper {deployment.name} answers neither chats nor responses nor embeddings")
         return json_response(_describe(deployment))
 
 

@@ -96,6 +96,14 @@ def test_chat_with_nothing_piped_in(server: Double, start: Start, question: str)
     assert server.requests == []
 
 
+def test_chat_with_something_piped_in_that_is_no_text(server: Double, start: Start) -> None:
+    process = start("chat", "w", "--url", server.url, stdin=-1)
+    out, err = process.communicate(b"caf\xe9", timeout=WAIT_S)
+    message = b"gateway: the question is not UTF-8: unexpected end of data at byte 3\n"
+    assert (process.returncode, out, err) == (1, b"", message)
+    assert server.requests == []
+
+
 class Terminal:
     """`gateway chat` with a terminal of its own. `until`: type nothing before this has been shown."""
 

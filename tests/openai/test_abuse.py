@@ -330,7 +330,7 @@ STRICT = {  # what the gateway itself heeds: the param it names, the values it t
         {"null", "object", "unknown"},
     ),
     ("/v1/responses", "model"): ("model", {}),
-    ("/v1/responses", "input"): ("input", {"nothing", "text", "NUL", "array", "untyped"}),
+    ("/v1/responses", "input"): ("input", {"nothing", "text", "NUL"}),
     ("/v1/responses", "stream"): ("stream", {"null", "true", "false"}),
     ("/v1/embeddings", "model"): ("model", {}),
     ("/v1/embeddings", "input"): ("input", {"nothing", "text", "NUL", "texts"}),

@@ -106,6 +106,10 @@ WRONG: dict[str, tuple[Any, str]] = {
     "too few": ([ONE], f"1 vectors were given for 2 inputs: return {EXPECTED}"),
     "too many": ([ONE, TWO, ONE], f"3 vectors were given for 2 inputs: return {EXPECTED}"),
     "nothing": ([], f"0 vectors were given for 2 inputs: return {EXPECTED}"),
+    "no numbers": ([[], ONE], f"a vector must hold finite numbers, and some: return {EXPECTED}"),
+    "not finite": ([[float("nan")], ONE], f"a vector must hold finite numbers, and some: return {EXPECTED}"),
+    "texts": (["12", "12"], f"a vector cannot be made of str: return {EXPECTED}"),
+    "numbers": ([1, 2], f"a vector cannot be made of int: return {EXPECTED}"),
     "one vector alone": ([0.5, -1.0, 2.0], f"3 vectors were given for 2 inputs: return {EXPECTED}"),
 }
 
@@ -131,7 +135,9 @@ def test_fail_is_the_envelope() -> None:
     }
 
 
-@given(st.lists(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), max_size=5), max_size=5))
+@given(
+    st.lists(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=5), max_size=5)
+)
 def test_base64_and_float_agree(vectors: list[list[float]]) -> None:
     plain = json.loads(make(len(vectors)).whole(vectors))
     packed = json.loads(make(len(vectors), is_base64=True).whole(vectors))

@@ -284,7 +284,6 @@ def test_parse_makes_a_message_of_text() -> None:
 KEPT: dict[str, dict[str, Any]] = {
     "items": {"model": "m", "input": [USER, CALL, OUTPUT, REASONING, CUSTOM, {"type": "web_search_call"}]},
     "item without a type": {"model": "m", "input": [{"role": "user", "content": [{"unheard": "of"}]}]},
-    "empty array": {"model": "m", "input": []},
     "what is not heeded": {
         "model": "m",
         "input": [USER],
@@ -409,6 +408,31 @@ REFUSED: dict[str, tuple[Any, str | None, str, str]] = {  # param, code, sentenc
         "input",
         TYPE,
         "input must be a string or an array, not an object",
+    ),
+    "input is empty": ({**MINIMAL, "input": []}, "input", "empty_array", "input must not be empty"),
+    "metadata is a number": (
+        {**MINIMAL, "metadata": 5},
+        "metadata",
+        TYPE,
+        "metadata must be an object, not an integer",
+    ),
+    "type is a number": (
+        {**MINIMAL, "input": [{"type": 5}]},
+        "input[0].type",
+        TYPE,
+        "input[0].type must be a string, not an integer",
+    ),
+    "item is a reference": (
+        {**MINIMAL, "input": [USER, {"type": "item_reference", "id": "msg_1"}]},
+        "input[1]",
+        "unsupported_parameter",
+        "input[1]: an item_reference is not supported: nothing is stored, send the item itself",
+    ),
+    "call without a name": (
+        {**MINIMAL, "input": [{"type": "function_call"}]},
+        "input[0].name",
+        MISSING,
+        "input[0].name is required",
     ),
     "item is text": ({**MINIMAL, "input": [USER, "hi"]}, "input[1]", TYPE, "input[1] must be an object, not a string"),
     "item without a role": (

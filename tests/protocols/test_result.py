@@ -407,7 +407,7 @@ def test_check_whole_accepts_what_is_known(value: Any) -> None:
     ("value", "said"),
     [
         (None, "NoneType"),
-        ({}, "dict with the keys "),
+        ({}, "dict"),
         ({"a": 1, 2: None}, "dict with the keys a, 2"),
         ({"replies": None}, "dict with the keys replies"),
         ({"llm": {"meta": []}}, "dict with the keys llm"),
