@@ -43,9 +43,17 @@ class Reader:
         return self._take(read(value))
 
     def end(self, result: Any = None) -> list[Content]:
-        """What was held back. `result`: of the run, heard when no chunk said anything, and for its token counts."""
-        deltas = list(read_result(result))
+        """What was held back. `result`: of the run, heard when no chunk said anything, and for its token counts.
+
+        Raises TypeError when no reply can be made of it, and nothing else has been said.
+        """
         is_silent = self.is_empty and not self._held
+        try:
+            deltas = list(read_result(result))
+        except TypeError:
+            if is_silent:
+                raise
+            deltas = []
         content = self._take(delta for delta in deltas if not isinstance(delta, Spent)) if is_silent else []
         spent = sum((delta.usage for delta in deltas if isinstance(delta, Spent)), Usage())
         if spent.total >= self.usage.total:  # else it does not hold every call that the chunks have shown

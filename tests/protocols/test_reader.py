@@ -281,6 +281,15 @@ def test_reader_raises_when_no_reply_can_be_made_of_a_chunk() -> None:
         Reader().read(1)
 
 
+def test_result_of_which_no_reply_can_be_made_fails_no_stream_that_has_said_something() -> None:
+    odd = {"llm": {"replies": [{"role": "assistant"}]}}
+    reader = Reader()
+    assert reader.read("said") == [Text("said")]
+    assert (reader.end(odd), reader.usage) == ([], Usage())
+    with pytest.raises(TypeError, match="a reply cannot be made of a list of dict"):
+        Reader().end(odd)
+
+
 @given(st.lists(st.text()))
 def test_reader_gives_every_text_that_is_not_empty(texts: list[str]) -> None:
     reader = Reader()
