@@ -211,29 +211,36 @@ class ResponseStream(OpenAIEncoder):
         return events
 
 
-class ResponseWhole(OpenAIEncoder):
-    """The response object that the stream would end with."""
+class ResponseWhole(ResponseStream):
+    """The response object that the stream would end with; its events are not made."""
 
-    def __init__(self, stream: ResponseStream) -> None:
-        self._stream = stream
+    media_type = "application/json"
+
+    def __init__(self, head: Head, reader: Reader, body: Mapping[str, Any]) -> None:
+        super().__init__(head, reader, body)
         self._given: Mapping[str, Any] | None = None
         self._chunks = 0
+
+    def _event(self, kind: str, fields: Mapping[str, Any]) -> bytes:
+        return b""
 
     def feed(self, chunk: Any) -> bytes:
         self._chunks += 1
         self._given = _as_response(chunk) if self._chunks == 1 else None
-        self._stream.feed(chunk)
-        return b""
+        return super().feed(chunk)
 
     def finish(self, result: Any = None) -> bytes:
-        self._stream.finish(result)
-        made = self._stream.response
+        super().finish(result)
+        made = self.response
         if self._given is not None:
             key, given = made["id"].removeprefix("resp_"), self._given["output"]
             said = {name: value for name, value in self._given.items() if name not in OWN and value is not None}
             said["output"] = [_complete(item, f"{key}{position}") for position, item in enumerate(given)]
             made = {**made, **said}
         return encode_json(made)
+
+    def fail(self, problem: Problem) -> bytes:
+        return OpenAIEncoder.fail(self, problem)
 
 
 def usage_dict(usage: Usage) -> dict[str, Any]:

@@ -74,9 +74,8 @@ class ResponsesEndpoint(_Endpoint):
         head = _make_head(request.model)
 
         def make_encoder(passes_tool_calls: bool) -> OpenAIEncoder:
-            reader = Reader(passes_tool_calls=passes_tool_calls)
-            stream = responses.ResponseStream(head, reader, request.body)
-            return stream if request.is_stream else responses.ResponseWhole(stream)
+            encoder = responses.ResponseStream if request.is_stream else responses.ResponseWhole
+            return encoder(head, Reader(passes_tool_calls=passes_tool_calls), request.body)
 
         arguments = request.arguments if method.name == "run_response" else request.chat_arguments
         return deployment, method, arguments, make_encoder

@@ -112,8 +112,8 @@ def body(output: list[dict[str, Any]], usage: dict[str, Any], reason: str | None
 
 
 def make(passes: bool = False, request: dict[str, Any] = BODY) -> tuple[ResponseWhole, ResponseStream]:
-    first, second = (ResponseStream(HEAD, Reader(passes_tool_calls=passes), request) for _ in range(2))
-    return ResponseWhole(first), second
+    whole = ResponseWhole(HEAD, Reader(passes_tool_calls=passes), request)
+    return whole, ResponseStream(HEAD, Reader(passes_tool_calls=passes), request)
 
 
 def feed(encoder: ResponseWhole | ResponseStream, chunks: list[Any], result: Any = None) -> bytes:
