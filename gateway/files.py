@@ -17,6 +17,7 @@ from gateway.state import State
 PIECE_BYTES = 1024 * 1024
 COLUMNS = "id, filename, purpose, content_type, size, created_at, expires_at"  # a newer version may have more
 FILE_ID = re.compile(r"file-[0-9a-f]{24}")
+SWEEP_S = 3600
 ORPHAN_S = 24 * 3600  # content without a row is what a crash has left, once it is as old as this
 
 
@@ -53,6 +54,7 @@ class FileStore:
 
     def __init__(self, state: State) -> None:
         self._state = state
+        self._next_sweep_at = 0
 
     def add(
         self, content: BinaryIO, *, filename: str, purpose: str, content_type: str, expires_in_s: int | None = None
@@ -86,7 +88,7 @@ class FileStore:
         """Raises `FileNotFound`, whatever the id is: a wrapper may hand on what its caller has sent."""
         if not (isinstance(file_id, str) and FILE_ID.fullmatch(file_id)):
             raise _missing(file_id)
-        with self._state.transaction() as rows:
+        with self._state.snapshot() as rows:
             row = rows.execute(
                 f"SELECT {COLUMNS} FROM files WHERE id = ? AND (expires_at IS NULL OR expires_at > ?)",  # noqa: S608
                 (file_id, int(time())),
@@ -104,7 +106,7 @@ class FileStore:
         """
         self._purge()
         sign, direction = (">", "ASC") if order == "asc" else ("<", "DESC")
-        with self._state.transaction() as rows:
+        with self._state.snapshot() as rows:
             start = None
             if after is not None:
                 start = rows.execute("SELECT number FROM files WHERE id = ?", (after,)).fetchone()
@@ -131,14 +133,20 @@ class FileStore:
         return self._state.folder("files")
 
     def _purge(self) -> None:
-        """Remove what has expired, and what a crash has left."""
+        """Remove what has expired and, when the store is new and once an hour, what a crash has left."""
         now = int(time())
         with self._state.transaction() as rows:
             expired = rows.execute("SELECT id FROM files WHERE expires_at <= ?", (now,)).fetchall()
             rows.execute("DELETE FROM files WHERE expires_at <= ?", (now,))
-            known = {row["id"] for row in rows.execute("SELECT id FROM files")}
         for row in expired:
             (self._folder / row["id"]).unlink(missing_ok=True)
+        if now >= self._next_sweep_at:
+            self._next_sweep_at = now + SWEEP_S
+            self._sweep(now)
+
+    def _sweep(self, now: int) -> None:
+        with self._state.snapshot() as rows:
+            known = {row["id"] for row in rows.execute("SELECT id FROM files")}
         for path in self._folder.iterdir():
             with suppress(FileNotFoundError):  # another thread or process was faster
                 if path.name not in known and path.stat().st_mtime < now - ORPHAN_S:

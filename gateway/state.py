@@ -42,6 +42,12 @@ class State:
         self._is_temporary = False
 
     @contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """For reading: it waits for no writer of another process."""
+        with self._lock:
+            yield self._connect()
+
+    @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """One writer at a time, across processes too; undone when the block raises. Rows are `sqlite3.Row`."""
         with self._lock:

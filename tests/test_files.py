@@ -16,7 +16,7 @@ import pytest
 
 from gateway import files as module
 from gateway.errors import FileNotFound
-from gateway.files import ORPHAN_S, PIECE_BYTES, FileStore, StoredFile, get_file
+from gateway.files import ORPHAN_S, PIECE_BYTES, SWEEP_S, FileStore, StoredFile, get_file
 from gateway.run import Run
 from gateway.state import State
 
@@ -288,20 +288,43 @@ def test_file_that_expires_is_gone_for_every_store(store: FileStore, state: Stat
 
 @pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize(("age_s", "stays"), [(0, True), (ORPHAN_S - 1, True), (ORPHAN_S + 1, False)])
-def test_content_that_a_crash_has_left_is_removed_after_a_day(
-    store: FileStore, state: State, age_s: int, stays: bool
-) -> None:
-    kept = add(store)
+def test_content_that_a_crash_has_left_is_removed_after_a_day(state: State, age_s: int, stays: bool) -> None:
+    kept = add(FileStore(state))
     orphan = state.folder("files") / MISSING  # a crash between content and row
     orphan.write_bytes(b"x")
     for path in (orphan, kept.path):  # what has a row stays, however old
         os.utime(path, (NOW - age_s, NOW - age_s))
+    store = FileStore(state)  # as after the crash
     with pytest.raises(FileNotFound):
         store.get(MISSING)
     assert page(store)[0] == [kept.id]
     assert contents(state) == sorted([kept.id, MISSING] if stays else [kept.id])
     add(store)
     assert orphan.exists() is stays
+
+
+def test_content_that_a_crash_has_left_is_looked_for_once_an_hour(store: FileStore, state: State, clock: Clock) -> None:
+    add(store)
+    orphan = state.folder("files") / MISSING  # of another process, which has crashed
+    orphan.write_bytes(b"x")
+    os.utime(orphan, (NOW - ORPHAN_S - 1, NOW - ORPHAN_S - 1))
+    clock.now = NOW + SWEEP_S - 1
+    add(store)
+    assert orphan.exists()
+    clock.now = NOW + SWEEP_S
+    add(store)
+    assert not orphan.exists()
+
+
+def test_file_is_found_while_another_process_writes(store: FileStore, tmp_path: Path) -> None:
+    file = add(store)
+    other = sqlite3.connect(tmp_path / "state" / "gateway.db", isolation_level=None)
+    try:
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("UPDATE files SET filename = 'changed'")
+        assert store.get(file.id) == file
+    finally:
+        other.close()
 
 
 def test_content_that_goes_while_it_is_looked_at_disturbs_nobody(
