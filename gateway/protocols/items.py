@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.errors import InvalidRequest
+from gateway.haystack.message import TEXT_PARTS
 from gateway.protocols.openai import read_field, read_model, read_object, read_objects, read_within, text
 
 REFUSED = {  # what would have to be stored
@@ -12,7 +13,6 @@ REFUSED = {  # what would have to be stored
     "conversation": "no conversation is stored: send all of it in input",
     "background": "a response is made while its caller waits: leave background out, or send false",
 }
-_TEXT_PARTS = ("input_text", "output_text", "text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ def _to_content(content: Any) -> Any:
 
 def _to_part(part: Mapping[str, Any]) -> dict[str, Any]:
     kind = part.get("type", "")
-    if kind in _TEXT_PARTS:
+    if kind in TEXT_PARTS:
         return {"type": "text", "text": part.get("text", "")}
     if kind == "input_image" and part.get("image_url"):
         return {"type": "image_url", "image_url": {"url": part["image_url"], **_pick(part, "detail")}}
