@@ -16,11 +16,13 @@ from openapi_spec_validator import validate
 from pydantic import BaseModel, Field, create_model
 from starlette.datastructures import Headers, UploadFile
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
 from typing_extensions import TypedDict
 
+from gateway import Settings, create_app
 from gateway.limiter import Limiter
 from gateway.loader import NAME
-from gateway.openapi import describe
+from gateway.openapi import OPENAI_PATHS, describe
 from gateway.registry import Deployment, Method
 from gateway.signature import read_signature
 from gateway.wrapper import Limits, SSEStream
@@ -450,3 +452,14 @@ def test_a_thousand_wrappers_are_described() -> None:
     assert len(document["paths"]) == 1016
     assert len(document["components"]["schemas"]) == 4 + 1000 * 7
     assert len(json.dumps(document)) < 1000 * 10_000
+
+
+def test_document_has_the_openai_paths_that_are_routed(tmp_path: Path) -> None:
+    routes = [route for route in create_app(Settings(wrappers_dir=tmp_path)).routes if isinstance(route, Route)]
+    routed = {
+        (method.lower(), route.path.replace("{model}", "{name}"))
+        for route in routes
+        for method in (route.methods or set()) - {"HEAD"}
+        if route.path.startswith("/v1")
+    }
+    assert routed == {(method, path) for method, path, *_ in OPENAI_PATHS}

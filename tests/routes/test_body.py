@@ -423,9 +423,10 @@ def test_run_closes_a_file_beside_a_text_of_the_same_name(gateway: Gateway) -> N
 
 def test_run_closes_files_when_the_caller_leaves(gateway: Gateway) -> None:
     head = b"POST /uploads/run HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+    before = len(temporary_files())
     with no_file_left(), socket.create_connection(("127.0.0.1", gateway.port), WAIT_S) as connection:
         connection.sendall(head + b"Content-Length: 4000000\r\n\r\n" + FILE_PART[:-2] + b"x" * 2 * MIB)
-        eventually(temporary_files, "the upload lies on disk")
+        eventually(lambda: len(temporary_files()) > before, "the upload lies on disk")
 
 
 def test_run_leaves_no_descriptor_behind_after_30_uploads(gateway: Gateway) -> None:

@@ -1,6 +1,7 @@
 """One shape for every error, and what it must not tell."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,9 @@ from typing import Any
 import pytest
 import requests
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
+from gateway import Settings, create_app
 from gateway.errors import GatewayError, InvalidArguments, InvalidRequest, ModelNotFound, WrapperRaised
 from gateway.protocols.problem import Problem
 from gateway.routes.problem import ProblemRenderer, is_openai
@@ -16,6 +19,7 @@ from tests.conftest import Serve
 from tests.gateways import WRAPPERS, Gateway, serve, spawn
 
 WAIT_S = 10.0
+OPENAI_MODULES = ("gateway.routes.openai", "gateway.routes.files")
 
 
 @pytest.fixture(scope="module")
@@ -409,3 +413,16 @@ def test_error_is_in_the_envelope_of_openai_on_its_paths(gateway: Gateway, door:
 def test_error_is_native_beside_the_paths_of_openai(gateway: Gateway, path: str) -> None:
     reply = requests.get(gateway.url + path, timeout=WAIT_S)
     assert (reply.status_code, reply.json()) == (404, problem(f"there is nothing at {path}", "not_found"))
+
+
+def test_every_route_speaks_the_dialect_of_its_endpoint(tmp_path: Path) -> None:
+    spoken = {
+        (path := re.sub(r"\{\w+\}", "x", route.path)): (
+            is_openai({"path": path}),
+            route.endpoint.__module__ in OPENAI_MODULES,
+        )
+        for route in create_app(Settings(wrappers_dir=tmp_path)).routes
+        if isinstance(route, Route)
+    }
+    assert {path: said for path, said in spoken.items() if said[0] != said[1]} == {}
+    assert (True, True) in spoken.values()
