@@ -1,5 +1,6 @@
 """As `files_reader`, on the event loop; its answers are streams."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -8,7 +9,7 @@ from gateway import BasePipelineWrapper, get_file, get_input_files
 
 class PipelineWrapper(BasePipelineWrapper):
     async def run_api_async(self, file_id: Any = None) -> dict[str, Any]:
-        file = get_file(file_id)
+        file = await asyncio.to_thread(get_file, file_id)
         return {
             "id": file.id,
             "filename": file.filename,
