@@ -297,6 +297,5 @@ def _bodies(component: str, arguments: Schema, files: Mapping[str, FileParameter
 
 
 def _file_schema(is_list: bool, description: str) -> dict[str, Any]:
-    file = {"type": "string", "contentMediaType": "application/octet-stream"}
-    schema: dict[str, Any] = {"type": "array", "items": file} if is_list else file
+    schema: dict[str, Any] = {"type": "array", "items": FILE} if is_list else {**FILE}
     return {**schema, "description": description} if description else schema

@@ -9,6 +9,7 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import Scope
 
 from gateway.errors import GatewayError, MethodNotAllowed, NotFound, Overloaded, WrapperRaised
@@ -66,9 +67,11 @@ class ProblemRenderer:
         if isinstance(error, HTTPException) and "endpoint" not in request.scope and error.status_code == 404:
             error = NotFound(f"there is nothing at {request.url.path}")
         elif isinstance(error, HTTPException) and error.status_code == 405:
-            allowed = (error.headers or {}).get("Allow", "")
+            # Starlette names the methods of the first route of this path only.
+            fitting = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+            allowed = ", ".join(sorted({method for route in fitting for method in route.methods}))
             message = f"{request.method} is not allowed on {request.url.path}; allowed: {allowed}"
-            error = MethodNotAllowed(message, headers=error.headers)
+            error = MethodNotAllowed(message, headers={"Allow": allowed})
         return self.response(request.scope, error)
 
 
