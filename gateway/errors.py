@@ -11,6 +11,8 @@ GatewayError                      500
 │   ├── ModelNotFound             404  model_not_found
 │   └── FileNotFound              404  file_not_found
 ├── MethodNotAllowed              405
+├── Forbidden                     403
+├── Conflict                      409
 ├── TooLarge                      413
 ├── UnsupportedMediaType          415
 ├── InvalidArguments              422  invalid_arguments, with `details`
@@ -111,6 +113,18 @@ class FileNotFound(NotFound):
 class MethodNotAllowed(GatewayError):
     status = 405
     code = "method_not_allowed"
+    type = "invalid_request_error"
+
+
+class Forbidden(GatewayError):
+    status = 403
+    code = "forbidden"
+    type = "permission_error"
+
+
+class Conflict(GatewayError):
+    status = 409
+    code = "conflict"
     type = "invalid_request_error"
 
 

@@ -1,7 +1,9 @@
 """The settings: one frozen object, made once at the edge (CLI, `asgi.py`) and handed down."""
 
+import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +30,8 @@ class Settings(BaseModel):
         None, description="the gateway's own folder; None = .gateway in the wrappers' folder"
     )
     additional_python_path: Path | None = Field(None, description="folder of code shared by wrappers")
+    workers: int = Field(1, ge=1, le=256, description="processes that serve")
+    watch: bool = Field(True, description="follow changes of the wrappers' folder")
     strict: bool = Field(False, description="exit 1 when a wrapper does not load")
     show_tracebacks: bool = Field(False, description="put tracebacks into replies: for development")
     log_format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal, else json")
@@ -54,9 +58,17 @@ class Settings(BaseModel):
     stream_buffer_chunks: int = Field(256, gt=0, description="chunks a stream holds before its producer waits")
     stream_buffer_bytes: int = Field(256 * 1024, gt=0, description="bytes a stream holds before its producer waits")
 
+    deploy_timeout_s: float = Field(
+        120, gt=0, description="a worker that is silent for so long in a deploy is replaced"
+    )
     setup_timeout_s: float = Field(600, gt=0, description="longest import, and longest setup(), of a wrapper")
     shutdown_timeout_s: float = Field(30, ge=0, description="how long runs in hand may go on after SIGTERM")
     keep_alive_timeout_s: float = Field(75, gt=0, description="an idle connection is closed after so long")
+
+    @property
+    def state_path(self) -> Path:
+        """Where the gateway's own folder is to be, absolute: a wrapper may change the working directory."""
+        return (self.state_dir or self.wrappers_dir / ".gateway").absolute()
 
 
 def load_settings(typed: Mapping[str, Any], environ: Mapping[str, str], folder: Path) -> Settings:
@@ -86,6 +98,22 @@ def load_settings(typed: Mapping[str, Any], environ: Mapping[str, str], folder: 
         fault = error.errors()[0]
         name = ".".join(map(str, fault["loc"]))
         raise ConfigError(f"setting {name} = {fault['input']!r}: {fault['msg']}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Origins:
+    """Where settings come from, to load them again. `read_environ`: raises `ConfigError`; `folder`: see above."""
+
+    typed: Mapping[str, Any]
+    read_environ: Callable[[], Mapping[str, str]]
+    folder: Path
+
+
+def check_folders(settings: Settings) -> None:
+    """Raises `ConfigError` for a folder that cannot be read."""
+    for folder in (settings.wrappers_dir, settings.additional_python_path):
+        if folder is not None and not os.access(folder, os.R_OK | os.X_OK):
+            raise ConfigError(f"the folder {folder} cannot be read")
 
 
 def _from_environ(environ: Mapping[str, str], prefix: str, skip: frozenset[str] = frozenset()) -> dict[str, str]:

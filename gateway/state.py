@@ -1,5 +1,7 @@
 """The state folder: a SQLite database and the folders beside it; the only thing that workers share."""
 
+import fcntl
+import os
 import shutil
 import sqlite3
 import tempfile
@@ -9,8 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic, sleep
 
+from gateway.errors import ConfigError
 from gateway.telemetry.log import log
 
+DATABASE = "gateway.db"
+LOCK = "gateway.lock"
+LOG_LOCK = "log.lock"
 BUSY_S = 10.0  # how long a writer waits for another one
 SCHEMA = (  # each is run once, in this order; `user_version` counts those that have been
     """
@@ -23,6 +29,61 @@ SCHEMA = (  # each is run once, in this order; `user_version` counts those that 
         size INTEGER NOT NULL,
         created_at INTEGER NOT NULL,
         expires_at INTEGER
+    )
+    """,
+    """
+    CREATE TABLE wrappers (  -- see `Standing`
+        name TEXT PRIMARY KEY,
+        last_number INTEGER NOT NULL DEFAULT 0,  -- the highest that was ever given
+        number INTEGER,
+        is_kept INTEGER NOT NULL DEFAULT 0,
+        digest TEXT NOT NULL DEFAULT '',
+        failure TEXT,
+        is_undeployed INTEGER NOT NULL DEFAULT 0,
+        proposed INTEGER,
+        is_proposed_kept INTEGER NOT NULL DEFAULT 0,
+        publishing INTEGER
+    )
+    """,
+    """
+    CREATE TABLE generations (  -- see `Kept`
+        name TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        origin TEXT NOT NULL,
+        description TEXT NOT NULL,
+        is_yaml INTEGER NOT NULL,
+        is_saved INTEGER NOT NULL,
+        created_at INTEGER NOT NULL,
+        PRIMARY KEY (name, number)
+    )
+    """,
+    "CREATE TABLE runs (id TEXT NOT NULL)",  # of the gateway that has taken stock
+    """
+    CREATE TABLE workers (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        pid INTEGER NOT NULL,
+        seen_s REAL NOT NULL,  -- when it last gave a sign of life, on the machine's monotonic clock
+        is_loaded INTEGER NOT NULL DEFAULT 0,
+        is_leaving INTEGER NOT NULL DEFAULT 0
+    )
+    """,
+    """
+    CREATE TABLE answers (  -- see `Answer`
+        worker INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        prepared INTEGER,
+        failure TEXT,
+        serving INTEGER,
+        decided INTEGER,
+        PRIMARY KEY (worker, name)
+    )
+    """,
+    """
+    CREATE TABLE uses (  -- kept generations whose files a worker may read
+        worker INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        PRIMARY KEY (worker, name, number)
     )
     """,
 )
@@ -41,6 +102,12 @@ class State:
         self._connection: sqlite3.Connection | None = None
         self._is_temporary = False
 
+    @property
+    def is_temporary(self) -> bool:
+        with self._lock:
+            self._connect()
+            return self._is_temporary
+
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
         """For reading: it waits for no writer of another process."""
@@ -48,10 +115,14 @@ class State:
             yield self._connect()
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """One writer at a time, across processes too; undone when the block raises. Rows are `sqlite3.Row`."""
+    def transaction(self, *, is_durable: bool = True) -> Iterator[sqlite3.Connection]:
+        """One writer at a time, across processes too; undone when the block raises. Rows are `sqlite3.Row`.
+
+        `is_durable`: it is on the disk when the block ends. What dies with the processes need not be.
+        """
         with self._lock:
             connection = self._connect()
+            connection.execute(f"PRAGMA synchronous = {'FULL' if is_durable else 'NORMAL'}")
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
@@ -61,7 +132,13 @@ class State:
                     connection.execute("ROLLBACK")
                 raise
 
-    def folder(self, name: str) -> Path:
+    def version(self) -> int:
+        """Another number than before when another process has written."""
+        with self._lock:
+            number: int = self._connect().execute("PRAGMA data_version").fetchone()[0]
+            return number
+
+    def folder(self, name: str = ".") -> Path:
         """A folder beside the database."""
         with self._lock:
             self._connect()
@@ -69,6 +146,28 @@ class State:
             path = self._folder / name
             path.mkdir(mode=0o700, exist_ok=True)
             return path
+
+    def lock(self) -> int:
+        """Hold the state folder for one gateway, for as long as the descriptor is open, here or in a child.
+
+        Raises `ConfigError` with the pid of the other gateway that holds it, and when its database cannot be used.
+        """
+        try:
+            folder = self.folder()
+        except sqlite3.Error as error:
+            said = f"the database {self._state_dir / DATABASE} cannot be used: {error}"
+            raise ConfigError(f"{said}; move it away, or give this gateway another --state-dir") from None
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = os.pread(descriptor, 20, 0).decode()
+            os.close(descriptor)
+            said = f"another gateway, process {pid}, holds the state folder {self._folder}"
+            raise ConfigError(f"{said}: stop it, or give this one a --state-dir of its own") from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        return descriptor
 
     def close(self) -> None:
         with self._lock:
@@ -97,7 +196,7 @@ class State:
                 self._folder = folder
                 self._is_temporary = True
                 log.warning(
-                    "the state folder cannot be written: uploaded files will not survive a restart",
+                    "the state folder cannot be written: what is uploaded or deployed will not survive a restart",
                     state_dir=str(self._state_dir),
                     reason=str(error),
                     instead=str(self._folder),
@@ -107,7 +206,7 @@ class State:
 
 def _open(folder: Path) -> sqlite3.Connection:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    connection = sqlite3.connect(folder / "gateway.db", timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(folder / DATABASE, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
     try:
         connection.row_factory = sqlite3.Row
         _use_wal(connection)

@@ -52,6 +52,14 @@ def test_wrappers_dir_is_found(tmp_path: Path, folders: list[str], environ: dict
     assert load(tmp_path, environ).wrappers_dir == Path(expected)
 
 
+def test_state_path_is_where_the_state_dir_is_or_below_the_wrappers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = [load(tmp_path, **typed).state_path for typed in ({}, {"wrappers_dir": "w"}, {"state_dir": "s"})]
+    assert found == [tmp_path / "wrappers" / ".gateway", tmp_path / "w" / ".gateway", tmp_path / "s"]
+
+
 def test_settings_pass_over_what_is_for_others(tmp_path: Path) -> None:
     environ = {
         "HAYHOOKS_SHOW_TRACEBACKS": "true",
@@ -73,6 +81,9 @@ def test_settings_pass_over_what_is_for_others(tmp_path: Path) -> None:
         ({}, "[server]\nport = 1", {}, "unknown setting in gateway.toml: server"),
         ({"GATEWAY_PORT": "99999"}, "", {}, "setting port = '99999': Input should be less than or equal to 65535"),
         ({"GATEWAY_MAX_CONCURRENCY": "0"}, "", {}, "setting max_concurrency = '0': Input should be greater than 0"),
+        ({"GATEWAY_WORKERS": "0"}, "", {}, "setting workers = '0': Input should be greater than or equal to 1"),
+        ({}, "workers = 257", {}, "setting workers = 257: Input should be less than or equal to 256"),
+        ({"GATEWAY_DEPLOY_TIMEOUT_S": "0"}, "", {}, "setting deploy_timeout_s = '0': Input should be greater than 0"),
         ({"HAYHOOKS_PORT": "x"}, "", {}, "setting port = 'x': Input should be a valid integer"),
         ({}, "", {"log_level": "loud"}, "setting log_level = 'loud': Input should be 'debug', 'info'"),
         ({}, "port = ", {}, "gateway.toml: Invalid value"),

@@ -1,5 +1,6 @@
 """The state folder: when it is made, who shares it, and what becomes of it when it cannot be used."""
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway import state as module
+from gateway.errors import ConfigError
 from gateway.state import SCHEMA, State
 
 WAIT_S = 10.0
@@ -172,6 +174,60 @@ def test_reopened_state_has_what_was_there(state: State) -> None:
     assert names(state) == ["kept"]
 
 
+def test_snapshot_waits_for_no_writer_of_another_process(tmp_path: Path, state: State) -> None:
+    put(state, "first")
+    other = raw(tmp_path / "state")
+    try:
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("UPDATE files SET id = 'changed'")
+        with state.snapshot() as rows:
+            assert [row["id"] for row in rows.execute("SELECT id FROM files")] == ["first"]
+    finally:
+        other.close()
+
+
+def test_version_changes_when_another_process_has_written(tmp_path: Path, state: State) -> None:
+    put(state, "own")
+    other = State(tmp_path / "state")
+    try:
+        put(other, "of the other")
+        before = state.version()
+        put(state, "own again")
+        names(other)
+        assert state.version() == before
+        put(other, "of the other again")
+        assert state.version() != before
+    finally:
+        other.close()
+
+
+# One gateway a folder.
+def test_lock_is_held_until_its_descriptor_is_closed_everywhere(tmp_path: Path, state: State) -> None:
+    held = state.lock()
+    inherited = os.dup(held)
+    other = State(tmp_path / "state")
+    said = f"another gateway, process {os.getpid()}, holds the state folder {tmp_path / 'state'}"
+    try:
+        for descriptor in (held, inherited):
+            with pytest.raises(ConfigError) as caught:
+                other.lock()
+            assert str(caught.value) == f"{said}: stop it, or give this one a --state-dir of its own"
+            os.close(descriptor)
+        os.close(other.lock())
+    finally:
+        other.close()
+
+
+def test_lock_says_in_one_sentence_that_the_database_is_none(tmp_path: Path, temporary_folder: Path) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "gateway.db").write_bytes(b"not a database" * 100)
+    with pytest.raises(ConfigError) as caught:
+        State(tmp_path / "state").lock()
+    said = f"the database {tmp_path / 'state' / 'gateway.db'} cannot be used: file is not a database"
+    assert str(caught.value) == f"{said}; move it away, or give this gateway another --state-dir"
+    assert list(temporary_folder.iterdir()) == []
+
+
 # The schema and its versions.
 def test_database_is_of_this_version_and_logs_ahead(state: State) -> None:
     assert (pragma(state, "user_version"), pragma(state, "journal_mode")) == (len(SCHEMA), "wal")
@@ -290,7 +346,7 @@ def test_temporary_folder_stands_in_and_one_warning_says_so(tmp_path: Path, temp
         assert (made.parent, made.stat().st_mode & 0o777) == (temporary_folder, 0o700)
         assert names(state) == ["first", "second"]
         assert [line.pop("reason") for line in lines] == [f"[Errno 20] Not a directory: '{folder}'"]
-        event = "the state folder cannot be written: uploaded files will not survive a restart"
+        event = "the state folder cannot be written: what is uploaded or deployed will not survive a restart"
         assert lines == [{"event": event, "log_level": "warning", "state_dir": str(folder), "instead": str(made)}]
     finally:
         state.close()
