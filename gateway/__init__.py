@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         is_user_message,
     )
     from gateway.haystack.streaming import async_streaming_generator, streaming_generator
+    from gateway.haystack.yaml_pipeline import YAMLPipelineWrapper
     from gateway.run import Run, RunCancelled, current_run
     from gateway.settings import Settings
     from gateway.telemetry.log import log
@@ -54,6 +55,7 @@ _MODULES = {
     "Settings": "gateway.settings",
     "StoredFile": "gateway.files",
     "UploadFile": "starlette.datastructures",
+    "YAMLPipelineWrapper": "gateway.haystack.yaml_pipeline",
     "__version__": "gateway.version",
     "async_streaming_generator": "gateway.haystack.streaming",
     "chat_messages_from_openai": "gateway.haystack.convert",
@@ -93,6 +95,7 @@ __all__ = [
     "Settings",
     "StoredFile",
     "UploadFile",
+    "YAMLPipelineWrapper",
     "__version__",
     "async_streaming_generator",
     "chat_messages_from_openai",

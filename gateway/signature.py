@@ -50,12 +50,14 @@ class FormField:
     is_list: bool = False
     is_item_text: bool = False
     is_nullable: bool = False
+    is_other: bool = False  # beside a list: a number, an object
 
     def parse(self, texts: Sequence[str]) -> Any:
         """One value of all the texts that came under this name."""
         if self.is_list and not (self.is_text and len(texts) == 1):
             whole = _json_or_text(texts[0]) if len(texts) == 1 else None
-            if isinstance(whole, list) or (whole is None and self.is_nullable and texts == ["null"]):
+            is_one = self.is_other and len(texts) == 1 and not isinstance(whole, str)
+            if isinstance(whole, list) or is_one or (whole is None and self.is_nullable and texts == ["null"]):
                 return whole
             return [_unquote(text) if self.is_item_text else _json_or_text(text) for text in texts]
         values = [self._parse_one(text) for text in texts]
@@ -281,6 +283,7 @@ def _form_field(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Fo
         is_list=bool(items),
         is_item_text=any(_admits_text(kind) for item in items for kind in _alternatives(item, definitions)),
         is_nullable=any(kind.get("type") == "null" for kind in kinds),
+        is_other=bool(items) and any(kind.get("type") in ("object", "number", "integer", "boolean") for kind in kinds),
     )
 
 
