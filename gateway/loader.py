@@ -6,11 +6,10 @@ the same second and of the same size would load stale code) nor written (the fol
 """
 
 import inspect
-import re
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.machinery import (
     EXTENSION_SUFFIXES,
@@ -25,13 +24,14 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
+import gateway
 from gateway.errors import LoadError
 from gateway.registry import Method
 from gateway.signature import read_signature
+from gateway.source import ENTRY_MODULE, Found
 
 ROOT = "gateway_wrappers"
 _TAKING = threading.Lock()
-ENTRY_MODULE = "pipeline_wrapper"
 RUN_METHODS = {  # with the keyword arguments that the gateway calls them with; those of `run_api` are its own
     "run_api": (),
     "run_chat_completion": ("model", "messages", "body"),
@@ -39,60 +39,44 @@ RUN_METHODS = {  # with the keyword arguments that the gateway calls them with; 
     "run_embedding": ("model", "inputs", "body"),
     "run_file_upload": ("filename", "content_type", "content", "purpose"),
 }
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-RESERVED_NAMES = frozenset(
-    {"v1", "status", "draw", "undeploy", "rollback", "models", "docs", "metrics", "livez", "readyz"}
-    | {"mcp", "a2a", "executions", "traces"}
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A wrapper folder. `fault`: why its name cannot be served, None when it can."""
-
-    name: str
-    folder: Path
-    fault: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """An imported wrapper before its `setup`."""
+    """An imported wrapper before its `setup`. `package`: None for a YAML pipeline."""
 
-    package: str
+    package: str | None
     instance: Any
     methods: Mapping[str, Method]
 
 
-def check_name(name: str) -> str | None:
-    """Why `name` cannot be a wrapper's name, None when it can."""
-    if not NAME.fullmatch(name):
-        return f"the name {name!r} cannot be served: use letters, digits, '_' and '-', 64 at most"
-    if name in RESERVED_NAMES:
-        return f"the name {name!r} is reserved for the gateway's own paths: rename the folder"
-    return None
+def share_code(folder: Path | None) -> None:
+    """Let wrappers import from this folder: behind all else, so that it shadows no module."""
+    if folder is not None and str(folder.absolute()) not in sys.path:
+        sys.path.append(str(folder.absolute()))
 
 
-def scan(wrappers_dir: Path) -> list[Found]:
-    """The wrapper folders, by name: sub-folders with a `pipeline_wrapper.py`, but for dot folders and `__pycache__`."""
-    found = []
-    for folder in sorted(wrappers_dir.iterdir()):
-        try:
-            is_wrapper = (folder / f"{ENTRY_MODULE}.py").is_file()
-            fault = check_name(folder.name)
-        except OSError as error:  # its own failure, and not that of the others
-            is_wrapper, fault = True, f"the folder cannot be read: {error.strerror}"
-        if is_wrapper and folder.name[0] != "." and folder.name != "__pycache__":
-            found.append(Found(folder.name, folder, fault))
-    return found
-
-
-def load(name: str, folder: Path, generation: int) -> Loaded:
+def load(found: Found, package: str | None) -> Loaded:
     """Import the wrapper and make its instance. On a thread; one at a time, so that imports are deterministic.
+
+    `package`: what `take_package` has given, None for a YAML pipeline.
 
     Raises `LoadError` with the file and line; nothing of the wrapper is left in `sys.modules` then.
     """
-    package = _take_package(name, generation)
+    return _load_yaml(found) if package is None else _load_package(found.name, found.path, package)
+
+
+def _load_yaml(found: Found) -> Loaded:
+    try:
+        instance = gateway.YAMLPipelineWrapper(found.path.read_text(encoding="utf-8-sig"))
+        return Loaded(None, instance, _read_methods(found.name, instance))
+    except BaseException as error:  # of a component's own code
+        is_told = isinstance(error, LoadError | OSError | UnicodeDecodeError)
+        said = str(error) if is_told else describe_failure(error, found.path)
+        raise LoadError(f"{found.path.name}: {said}") from None  # a traceback would repeat the parameters
+
+
+def _load_package(name: str, folder: Path, package: str) -> Loaded:
     try:
         module = _import(package, folder)
         kind = getattr(module, "PipelineWrapper", None)
@@ -107,14 +91,16 @@ def load(name: str, folder: Path, generation: int) -> Loaded:
         raise LoadError(describe_failure(error, folder)) from error
 
 
-def unload(package: str) -> None:
+def unload(package: str | None) -> None:
     """Forget the wrapper's modules, and its components in Haystack's registry, which would keep them alive."""
+    if package is None:
+        return
     inside = package + "."
-    for module in [key for key in sys.modules if key == package or key.startswith(inside)]:
+    for module in [key for key in list(sys.modules) if key == package or key.startswith(inside)]:  # others import
         del sys.modules[module]
     haystack = sys.modules.get("haystack.core.component")
     registry: dict[str, Any] = haystack.component.registry if haystack is not None else {}
-    for key in [key for key in registry if key.startswith(inside)]:
+    for key in [key for key in list(registry) if key.startswith(inside)]:
         del registry[key]
 
 
@@ -136,11 +122,14 @@ def _relative(filename: str, folder: Path) -> str:
     return str(path.relative_to(folder)) if path.is_relative_to(folder) else filename
 
 
-def _take_package(name: str, generation: int) -> str:
-    """Another app in this process may serve, or be loading, a wrapper of the same name and generation."""
+def take_package(name: str, generation: int, stuck: Container[str | None] = ()) -> str:
+    """A name for the modules of a generation, until `unload`. `stuck`: those that are still being imported somewhere.
+
+    Another app in this process may serve, or be loading, a wrapper of the same name and generation.
+    """
     package = f"{ROOT}.{name}_{generation}"
     with _TAKING:
-        while package in sys.modules:
+        while package in sys.modules or package in stuck:
             package += "_"
         sys.modules[package] = ModuleType(package)
     return package

@@ -12,7 +12,7 @@ from gateway.limiter import Limiter
 from gateway.signature import Signature
 from gateway.wrapper import Limits
 
-State = Literal["serving", "loading", "failed"]
+State = Literal["serving", "loading", "failed", "undeployed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +29,35 @@ class Method:
     headers_parameter: str | None = None
 
 
+class Leases:
+    """Counts who holds a generation. `retire(close)`: call `close` when nobody does any more. On the event loop."""
+
+    __slots__ = ("_close", "count")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._close: Callable[[], object] | None = None
+
+    def take(self) -> None:
+        self.count += 1
+
+    def release(self) -> None:
+        self.count -= 1
+        self._heed()
+
+    def retire(self, close: Callable[[], object]) -> None:
+        self._close = close
+        self._heed()
+
+    def _heed(self) -> None:
+        if self.count == 0 and self._close is not None:
+            close, self._close = self._close, None
+            close()
+
+
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """One loaded generation of a wrapper.
+    """One loaded generation of a wrapper. `package`: of its modules, None for a YAML pipeline, which has none.
 
     `methods`: by the name of the sync form; the async form stands there when both exist. `limits`: the wrapper's own
     over the server's. `loaded_at`: Unix time in seconds. `threads`, `tasks`: places for sync and for async runs, the
@@ -40,14 +66,15 @@ class Deployment:
 
     name: str
     generation: int
-    package: str
-    folder: Path
+    package: str | None
+    path: Path
     instance: Any
     methods: Mapping[str, Method]
     limits: Limits
     loaded_at: float
     threads: Limiter = field(repr=False)
     tasks: Limiter = field(repr=False)
+    leases: Leases = field(repr=False, default_factory=Leases)
 
     def method(self, name: str) -> Method:
         """Raises `NotFound` when the wrapper does not have it."""
@@ -66,16 +93,22 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A wrapper that was found. `failure`: why it does not serve, None while it loads or serves."""
+    """A wrapper that is known. `failure`: why it does not serve, or, beside a deployment, why its last change does not.
+
+    `is_undeployed`: it was taken down, and stands where it stood.
+    """
 
     name: str
     deployment: Deployment | None = None
     failure: str | None = None
+    is_undeployed: bool = False
 
     @property
     def state(self) -> State:
         if self.deployment is not None:
             return "serving"
+        if self.is_undeployed:
+            return "undeployed"
         return "loading" if self.failure is None else "failed"
 
 
@@ -92,7 +125,12 @@ class Registry:
     def put(self, *entries: Entry) -> None:
         """Swap in a snapshot with these entries in the place of those of the same names."""
         merged = {**self.snapshot, **{entry.name: entry for entry in entries}}
-        self.snapshot = MappingProxyType(dict(sorted(merged.items())))
+        is_grown = len(merged) > len(self.snapshot)  # else each stands where it stood: a start puts one after the other
+        self.snapshot = MappingProxyType(dict(sorted(merged.items())) if is_grown else merged)
+
+    def drop(self, name: str) -> None:
+        """Swap in a snapshot without this name."""
+        self.snapshot = MappingProxyType({key: entry for key, entry in self.snapshot.items() if key != name})
 
     def find(self, name: str) -> Entry:
         """Raises `WrapperNotFound` (404) with the nearest name, `WrapperLoading` (503) before the folder is known."""
@@ -110,6 +148,8 @@ class Registry:
         entry = self.find(name)
         if entry.deployment is not None:
             return entry.deployment
+        if entry.is_undeployed:
+            raise WrapperNotFound(f"wrapper {name} has been taken down")
         if entry.failure is None:
             raise WrapperLoading(f"wrapper {name} is still loading; try again in a moment")
         raise WrapperFailed(f"wrapper {name} failed to load; its reason stands in /status")

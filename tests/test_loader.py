@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from gateway import loader
 from gateway.errors import LoadError
-from gateway.loader import ROOT, Found, check_name, load, scan, unload
+from gateway.loader import ROOT, Loaded, take_package, unload
+from gateway.source import Found, check_name, scan
 from tests.gateways import write_wrapper
 
 SOURCE = """
@@ -25,6 +27,10 @@ def _clean() -> Iterator[None]:
     yield
     for name in [name for name in sys.modules if name.startswith(ROOT + ".")]:
         del sys.modules[name]
+
+
+def load(found: Found, generation: int) -> Loaded:
+    return loader.load(found, take_package(found.name, generation))
 
 
 def wrapper_modules() -> list[str]:
@@ -113,7 +119,7 @@ def test_load_says_why_not_and_leaves_nothing(tmp_path: Path, case: str) -> None
     content = source if isinstance(source, bytes) else source.encode()
     (folder / "pipeline_wrapper.py").write_bytes(content)
     with pytest.raises(LoadError) as caught:
-        load("w", folder, 1)
+        load(Found("w", folder), 1)
     assert said in caught.value.message
     assert "\n" not in caught.value.message
     assert (wrapper_modules(), [path.name for path in folder.iterdir()]) == ([], ["pipeline_wrapper.py"])
@@ -124,7 +130,7 @@ def test_load_names_the_sibling_that_failed(tmp_path: Path) -> None:
     (folder / "parts").mkdir()
     (folder / "parts" / "index.py").write_text("x = 1\n1 / 0\n")
     with pytest.raises(LoadError, match=r"^parts/index\.py, line 2: ZeroDivisionError: division by zero$"):
-        load("w", folder, 1)
+        load(Found("w", folder), 1)
     assert wrapper_modules() == []
 
 
@@ -137,7 +143,7 @@ def test_load_refuses_a_number_of_choices_that_is_none(tmp_path: Path, most: str
             def run_chat_completion(self, model, messages, body): ...
         """
     with pytest.raises(LoadError) as raised:
-        load("w", write_wrapper(tmp_path, "w", source), 1)
+        load(Found("w", write_wrapper(tmp_path, "w", source)), 1)
     assert str(raised.value) == f"wrapper w: max_choices must be a whole number from 1, not {most}"
 
 
@@ -169,7 +175,7 @@ def test_load_makes_a_package_of_the_folder(tmp_path: Path) -> None:
     (folder / "space").mkdir()  # a package without __init__.py
     (folder / "space" / "inner.py").write_text("INNER = 3\n")
     before = sorted(path.name for path in folder.rglob("*"))
-    loaded = load("w", folder, 7)
+    loaded = load(Found("w", folder), 7)
     assert loaded.package == "gateway_wrappers.w_7"
     package = "gateway_wrappers.w_7"
     assert loaded.instance.seen == (package, 2, 3, f"{package}.pipeline_wrapper", package)
@@ -181,11 +187,11 @@ def test_load_makes_a_package_of_the_folder(tmp_path: Path) -> None:
 
 def test_load_keeps_generations_apart(tmp_path: Path) -> None:
     folder = write_wrapper(tmp_path, "w", SOURCE)
-    first = load("w", folder, 1)
+    first = load(Found("w", folder), 1)
     (folder / "pipeline_wrapper.py").write_text(
         (folder / "pipeline_wrapper.py").read_text().replace("served", "second")
     )
-    second, again = load("w", folder, 2), load("w", folder, 2)
+    second, again = load(Found("w", folder), 2), load(Found("w", folder), 2)
     assert [loaded.instance.run_api() for loaded in (first, second, again)] == ["served", "second", "second"]
     assert len({first.package, second.package, again.package}) == 3
     unload(second.package)
@@ -199,20 +205,20 @@ def test_load_reads_the_source_and_no_bytecode(tmp_path: Path, monkeypatch: pyte
     )
     for number in range(10):  # same size, same second
         (folder / "s.py").write_text(f"def word(): return {number}\n")
-        assert load("w", folder, number).instance.run_api() == number
+        assert load(Found("w", folder), number).instance.run_api() == number
     assert sorted(path.name for path in folder.iterdir()) == ["pipeline_wrapper.py", "s.py"]
 
 
 @pytest.mark.parametrize("name", ["openai", "json", "asyncio", "gateway", "haystack"])
 def test_load_of_a_wrapper_called_like_a_module_shadows_nothing(tmp_path: Path, name: str) -> None:
     before = sys.modules.get(name)
-    loaded = load(name, write_wrapper(tmp_path, name, SOURCE), 1)
+    loaded = load(Found(name, write_wrapper(tmp_path, name, SOURCE)), 1)
     assert (loaded.instance.run_api(), sys.modules.get(name)) == ("served", before)
 
 
 def test_load_prefers_the_async_method(tmp_path: Path) -> None:
     source = SOURCE + "\n        async def run_api_async(self) -> str: ...\n"
-    method = load("w", write_wrapper(tmp_path, "w", source), 1).methods["run_api"]
+    method = load(Found("w", write_wrapper(tmp_path, "w", source)), 1).methods["run_api"]
     assert (method.name, method.is_async, method.call.__name__) == ("run_api", True, "run_api_async")
 
 
@@ -225,7 +231,7 @@ def test_load_passes_over_the_placeholders_of_a_base_class(tmp_path: Path) -> No
     class PipelineWrapper(BasePipelineWrapper):
         def run_chat_completion(self, model, messages, body): return "served"
     """
-    assert list(load("w", write_wrapper(tmp_path, "w", source), 1).methods) == ["run_chat_completion"]
+    assert list(load(Found("w", write_wrapper(tmp_path, "w", source)), 1).methods) == ["run_chat_completion"]
 
 
 COMPONENT = """
@@ -248,17 +254,17 @@ def test_unload_takes_components_out_of_haystacks_registry(tmp_path: Path) -> No
     from haystack.core.component import component
 
     before = set(component.registry)
-    loaded = load("w", write_wrapper(tmp_path, "w", COMPONENT), 1)
+    loaded = load(Found("w", write_wrapper(tmp_path, "w", COMPONENT)), 1)
     assert set(component.registry) - before == {"gateway_wrappers.w_1.pipeline_wrapper.Part"}
     unload(loaded.package)
     assert set(component.registry) == before
     with pytest.raises(LoadError):
-        load("x", write_wrapper(tmp_path, "x", COMPONENT + "\n    raise ValueError\n"), 1)
+        load(Found("x", write_wrapper(tmp_path, "x", COMPONENT + "\n    raise ValueError\n")), 1)
     assert set(component.registry) == before
 
 
 def test_unload_lets_the_wrapper_go(tmp_path: Path) -> None:
-    loaded = load("w", write_wrapper(tmp_path, "w", SOURCE), 1)
+    loaded = load(Found("w", write_wrapper(tmp_path, "w", SOURCE)), 1)
     reference = weakref.ref(loaded.instance)
     module = weakref.ref(sys.modules[f"{loaded.package}.pipeline_wrapper"])
     unload(loaded.package)

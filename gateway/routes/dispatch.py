@@ -27,6 +27,8 @@ class Dispatcher:
         client = scope.get("client")
         caller = client and client[0]
         run = Run(scope["state"]["request_id"], deployment.name, headers=headers, caller=caller, files=self._files)
+        deployment.leases.take()
+        run.on_end(deployment.leases.release)
         run.activate()
         return run
 
