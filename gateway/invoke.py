@@ -30,26 +30,36 @@ class Invoker:
         self._runs: set[Run] = set()
         self._replies = 0
         self._is_idle = asyncio.Event()
-        self.is_draining = False
+        self._is_idle.set()
+        self.draining = asyncio.Event()
+
+    @property
+    def is_draining(self) -> bool:
+        return self.draining.is_set()
 
     async def drain(self, timeout_s: float) -> None:
         """Refuse new runs; return when those in hand have ended and their replies been sent.
 
         After `timeout_s` the rest is cancelled.
         """
-        self.is_draining = True
+        self.draining.set()
+        await self.finish(timeout_s)
+        for run in list(self._runs):
+            run.cancel("shutdown")
+
+    async def finish(self, timeout_s: float) -> None:
+        """Return when no run is in hand any more and all replies have been sent, or after `timeout_s`."""
         if self._runs or self._replies:
             log.info("waiting for runs in hand", runs=len(self._runs), replies=self._replies, timeout_s=timeout_s)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._is_idle.wait(), timeout_s)
-        for run in list(self._runs):
-            run.cancel("shutdown")
 
     def _enter(self, run: Run) -> None:
         if self.is_draining:
             run.end()
             raise Draining("the server is shutting down")
         self._runs.add(run)
+        self._is_idle.clear()
         run.on_end(lambda: self._leave(run))
 
     def _leave(self, run: Run) -> None:
@@ -57,9 +67,18 @@ class Invoker:
         self._heed_idleness()
 
     @contextmanager
+    def working(self) -> Iterator[None]:
+        """Work that is no run, and that the end of the process waits for. Raises `Draining`."""
+        if self.is_draining:
+            raise Draining("the server is shutting down")
+        with self.replying():
+            yield
+
+    @contextmanager
     def replying(self) -> Iterator[None]:
         """A reply is in hand for as long as this is entered: a slow reader may still be at a run that has ended."""
         self._replies += 1
+        self._is_idle.clear()
         try:
             yield
         finally:
@@ -67,7 +86,7 @@ class Invoker:
             self._heed_idleness()
 
     def _heed_idleness(self) -> None:
-        if self.is_draining and not (self._runs or self._replies):
+        if not (self._runs or self._replies):
             self._is_idle.set()
 
     async def invoke(

@@ -55,7 +55,7 @@ class House:
             name="w",
             generation=1,
             package="none",
-            folder=Path(),
+            path=Path(),
             instance=None,
             methods={"run_api": self.method},
             limits=Limits(**limits),

@@ -1,6 +1,7 @@
 """The socket, the signals and the drain: `gateway run` as a process of its own."""
 
 import asyncio
+import ipaddress
 import json
 import signal
 import socket
@@ -155,9 +156,23 @@ def test_bind_to_a_port_in_use() -> None:
     assert str(caught.value) == f"cannot listen on localhost:{port}: Address already in use"
 
 
-def test_bind_to_a_host_that_is_not_ours() -> None:
-    with pytest.raises(ConfigError, match=r"^cannot listen on 192\.0\.2\.1:0: "):
-        bind(Settings(host="192.0.2.1", port=0))
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "::ffff:192.0.2.1"])
+def test_bind_refuses_all_but_loopback_until_there_are_keys(host: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        bind(Settings(host=host, port=0))
+    said = "there are no keys yet, so that the gateway answers its own machine only"
+    assert str(caught.value) == f"cannot listen on {host}: {said}; use localhost, and a proxy that asks who is there"
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST", "127.0.0.1", "127.1", "127.0.0.2", "::1"])
+def test_bind_takes_any_name_of_this_machine(host: str) -> None:
+    with bind(Settings(host=host, port=0)) as listener:
+        assert ipaddress.ip_address(listener.getsockname()[0]).is_loopback
+
+
+def test_bind_to_a_host_that_is_nowhere() -> None:
+    with pytest.raises(ConfigError, match=r"^cannot listen on nowhere\.invalid:0: "):
+        bind(Settings(host="nowhere.invalid", port=0))
 
 
 def test_who_connects_before_the_server_is_up_waits(tmp_path: Path) -> None:
@@ -194,7 +209,7 @@ def test_two_apps_in_one_process_stream_at_the_same_time(tmp_path: Path) -> None
             listener, app = bind(settings), create_app(settings)
             ports.append(listener.getsockname()[1])
             tasks.append(asyncio.create_task(serve_app(app, settings, listener, stop)))
-            await app.state.deployer.is_loaded.wait()
+            await app.state.tracker.is_loaded.wait()
 
         def read(port: int) -> bytes:
             with connect(port) as connection:

@@ -4,9 +4,17 @@ Lines go to stderr, readable on a terminal, else one JSON object a line. A line 
 its `request_id` and `wrapper`. Payloads are never logged.
 """
 
+import fcntl
 import logging
+import os
+import select
 import sys
+import threading
 from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from time import sleep
 from typing import Any
 
 import structlog
@@ -16,6 +24,9 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from gateway.run import get_run
 
 TAKEN_FIELDS = frozenset({"event", "level", "timestamp", "self", "method_name"})  # by structlog; ours get a `_` behind
+
+TRY_S = 0.001  # between two attempts to have stderr for a long line,
+TRIES = 1000  # of which there are so many
 
 
 class Log:
@@ -83,28 +94,80 @@ def add_run(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict
     return event
 
 
-def configure_logging(*, level: str = "info", format: str = "auto") -> None:  # noqa: A002
+def _add_pid(pid: int, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    event.setdefault("pid", pid)
+    return event
+
+
+class _SharedStderr:
+    """Stderr of several processes, line by line.
+
+    A pipe takes up to `PIPE_BUF` bytes as a whole, and a longer line in pieces when it is nearly full: those of two
+    processes would mix. So long lines are written alone. The lock is `fcntl.flock`'s: it ends with its process.
+    """
+
+    def __init__(self, lock: Path) -> None:
+        """`lock`: a file that all of these processes open."""
+        self._stderr = sys.stderr.buffer
+        self._lock = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+        self._turn = threading.Lock()  # a thread would share the other one
+
+    def write(self, line: bytes | str) -> None:
+        data = line.encode("utf-8", "backslashreplace") if isinstance(line, str) else line
+        with self._turn:
+            self._take(fcntl.LOCK_SH if len(data) <= select.PIPE_BUF else fcntl.LOCK_EX)
+            try:
+                self._stderr.write(data)
+                self._stderr.flush()
+            finally:
+                fcntl.flock(self._lock, fcntl.LOCK_UN)
+
+    def flush(self) -> None:
+        """Each line is."""
+
+    def _take(self, kind: int) -> None:
+        """Not for ever: one that is stopped in the middle of its line must not stop the others."""
+        for _ in range(TRIES):
+            with suppress(BlockingIOError):
+                return fcntl.flock(self._lock, kind | fcntl.LOCK_NB)
+            sleep(TRY_S)
+
+
+def configure_logging(
+    *,
+    level: str = "info",
+    format: str = "auto",  # noqa: A002
+    pid: int | None = None,
+    lock: Path | None = None,
+) -> None:
     """Send structlog's and the standard library's lines through one formatter to stderr. For the process's owner only.
 
     `format`: `console`, `json`, or `auto`: console when stderr is a terminal. The standard library's loggers stay at
     INFO or above, Haystack's at WARNING unless `level` is `debug`; a logger that sets its own level keeps it.
+    `pid`: stands in every line, so that several processes can share stderr; `lock`: a file that they then share too.
     """
     console = format == "console" or (format == "auto" and sys.stderr.isatty())
     shared: list[Processor] = [
         add_run,
+        *([] if pid is None else [partial(_add_pid, pid)]),
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
+    shared_stderr: Any = None
+    if lock is not None:
+        with suppress(OSError):  # without it a long line may be torn
+            shared_stderr = _SharedStderr(lock)
     render: list[Processor] = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
     if not console:
         render = [structlog.processors.format_exc_info, _render_json]
     structlog.configure(
         processors=[*shared, *render, _encode],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),  # one write and one flush a line
+        # One write and one flush a line.
+        logger_factory=structlog.BytesLoggerFactory(shared_stderr or sys.stderr.buffer),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(shared_stderr or sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
@@ -116,6 +179,7 @@ def configure_logging(*, level: str = "info", format: str = "auto") -> None:  # 
     logging.basicConfig(level=floor, handlers=[handler], force=True)
     # A client that leaves a pipeline of requests makes asyncio warn once for each reply.
     logging.getLogger("asyncio").setLevel(logging.ERROR)
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)  # else a line for every change of a file
     if level != "debug":  # at INFO Haystack writes a line for every component of every run
         logging.getLogger("haystack").setLevel(max(logging.WARNING, floor))
 
