@@ -187,7 +187,7 @@ def test_named_path_answers_as_documented(gateway: Gateway, path: str, name: str
 def test_readyz_answers_as_documented_while_draining(serve_wrapper: Serve) -> None:
     gateway = serve_wrapper(PLAIN)
     document = document_of(gateway)
-    gateway.call(lambda: setattr(gateway.app.state.invoker, "is_draining", True))
+    gateway.call(gateway.app.state.invoker.draining.set)
     ready, run = get(gateway, "/readyz"), get(gateway, "/w/run", "POST", json={})
     assert (ready.status_code, run.status_code) == (503, 503)
     assert {"Retry-After", "X-Request-ID"} <= set(document["paths"]["/readyz"]["get"]["responses"]["503"]["headers"])

@@ -1,8 +1,10 @@
 """`/livez`, `/readyz`, `/status` of a server that has loaded; while it loads: `tests/test_deployer.py`."""
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import dedent
 from time import time
 from typing import Any
 
@@ -74,12 +76,64 @@ def test_status_tells_of_every_wrapper(gateway: Gateway) -> None:
                 "queued": 0,
             },
         },
+        "workers": [{"pid": os.getpid(), "generations": {"good": 1}}],
     }
 
 
 def test_status_tells_of_one_wrapper(gateway: Gateway) -> None:
-    assert get(gateway, "/status/broken") == {"status": "Up!", "pipeline": "broken", **FAILED}
-    assert get(gateway, "/status/good")["state"] == "serving"
+    assert get(gateway, "/status/broken") == {"status": "Up!", "pipeline": "broken", **FAILED, "history": []}
+    described = get(gateway, "/status")["wrappers"]["good"]
+    found = get(gateway, "/status/good")
+    (kept,) = found["history"]
+    assert (kept["number"], kept["origin"]) == (1, "folder")
+    assert found == {"status": "Up!", "pipeline": "good", **described, "history": [kept]}
+
+
+def test_status_tells_the_history_of_a_wrapper(tmp_path: Path) -> None:
+    body = {"name": "w", "files": {"pipeline_wrapper.py": dedent(SOURCE)}, "description": "the first"}
+    with serve(tmp_path) as gateway:
+        assert requests.post(f"{gateway.url}/deploy_files", json=body, timeout=WAIT_S).status_code == 200
+        (kept,) = get(gateway, "/status/w")["history"]
+    assert 0 <= time() - kept.pop("created_at") < 60
+    assert json.dumps(kept) == json.dumps(
+        {"number": 1, "origin": "deploy", "description": "the first", "is_yaml": False, "is_saved": True}
+    )
+
+
+def test_draw_gives_the_graph_as_mermaid_text(tmp_path: Path) -> None:
+    write_wrapper(
+        tmp_path,
+        "drawn",
+        """
+        from haystack import Pipeline
+        from haystack.components.builders import PromptBuilder
+        from haystack.components.joiners import StringJoiner
+
+        class PipelineWrapper:
+            def setup(self):
+                self.pipeline = Pipeline()
+                self.pipeline.add_component('the "prompt"', PromptBuilder("{{ query }}"))
+                self.pipeline.add_component("joiner", StringJoiner())
+                self.pipeline.connect('the "prompt".prompt', "joiner.strings")
+
+            def run_api(self) -> str: ...
+        """,
+    )
+    write_wrapper(tmp_path, "good", SOURCE)
+    with serve(tmp_path) as gateway:
+        drawn = requests.get(f"{gateway.url}/draw/drawn", timeout=WAIT_S)
+        codes = {name: requests.get(f"{gateway.url}/draw/{name}", timeout=WAIT_S) for name in ("good", "xyz")}
+    assert (drawn.status_code, drawn.headers["content-type"]) == (200, "text/vnd.mermaid; charset=utf-8")
+    assert drawn.text == (
+        "flowchart TD\n"
+        '    c0["the #34;prompt#34;<br><small>PromptBuilder</small>"]\n'
+        '    c1["joiner<br><small>StringJoiner</small>"]\n'
+        '    c0 -- "prompt → strings" --> c1\n'
+    )
+    assert {name: (reply.status_code, reply.json()["detail"]) for name, reply in codes.items()} == {
+        "good": (404, "wrapper good has no pipeline that could be drawn"),
+        "xyz": (404, "there is no wrapper 'xyz'"),
+    }
 
 
 def test_probes_answer_when_all_is_loaded(gateway: Gateway) -> None:
@@ -112,7 +166,7 @@ def test_run_of_a_wrapper_without_run_api_answers_404(tmp_path: Path) -> None:
 
 def test_readyz_says_no_while_the_server_drains(tmp_path: Path) -> None:
     with serve(tmp_path) as gateway:
-        gateway.call(lambda: setattr(gateway.app.state.invoker, "is_draining", True))
+        gateway.call(gateway.app.state.invoker.draining.set)
         reply = requests.get(f"{gateway.url}/readyz", timeout=WAIT_S)
     assert (reply.status_code, reply.json(), reply.headers["retry-after"]) == (503, {"status": "draining"}, "1")
 

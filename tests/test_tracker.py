@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import requests
 
-from gateway import deployer
-from gateway.deployer import resolve_limits
+from gateway import tracker
 from gateway.loader import ROOT
+from gateway.preparer import resolve_limits
 from gateway.settings import Settings
 from gateway.wrapper import Limits
 from tests.gateways import Gateway, serve, spawn, write_wrapper
@@ -27,7 +27,7 @@ GOOD = """
             return "served"
 """
 HELD = """
-    from tests.test_deployer import ENTERED, GATES
+    from tests.test_tracker import ENTERED, GATES
 
     class PipelineWrapper:
         def setup(self):
@@ -93,13 +93,13 @@ def test_server_answers_while_a_setup_takes_long(tmp_path: Path) -> None:
 
 def test_run_answers_503_before_the_folder_has_been_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gate = threading.Event()
-    scan = deployer.scan
+    scan = tracker.scan
 
     def held_scan(folder: Path) -> Any:
         assert gate.wait(30)
         return scan(folder)
 
-    monkeypatch.setattr(deployer, "scan", held_scan)
+    monkeypatch.setattr(tracker, "scan", held_scan)
     write_wrapper(tmp_path, "good", GOOD)
     threading.Timer(0.3, gate.set).start()  # a server that waits for it before it answers is right as well
     with serve(tmp_path, wait=False) as gateway:
@@ -288,7 +288,8 @@ def test_wrapper_folder_keeps_its_bytes(tmp_path: Path) -> None:
             reply = requests.post(f"{process.url}/w/run", json={}, timeout=WAIT_S)
             assert reply.json() == {"result": number}
             assert process.stop() == 0
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["part.py", "pipeline_wrapper.py", "w", "wrappers"]
+        assert sorted(path.name for path in folder.rglob("*")) == ["part.py", "pipeline_wrapper.py"]
+        assert sorted(path.name for path in tmp_path.glob("*/*")) == [".gateway", "w"]
 
 
 def test_two_apps_serve_wrappers_of_the_same_name(tmp_path: Path) -> None:
@@ -340,7 +341,7 @@ def test_wrapper_of_hayhooks_serves_unchanged(tmp_path: Path) -> None:
 @pytest.mark.parametrize("code", ["pass", "raise ValueError"])
 def test_close_is_called_when_the_server_stops(tmp_path: Path, code: str) -> None:
     source = """
-    from tests.test_deployer import ENTERED
+    from tests.test_tracker import ENTERED
 
     class PipelineWrapper:
         def run_api(self) -> str: ...
