@@ -13,10 +13,12 @@ from typing import Any
 
 from gateway.cli.environment import prepare_haystack
 from gateway.compat import hayhooks
-from gateway.deployer import Deployer
-from gateway.errors import ConfigError
-from gateway.registry import Deployment, Registry
+from gateway.errors import ConfigError, LoadError
+from gateway.loader import share_code
+from gateway.preparer import Preparer
+from gateway.registry import Deployment
 from gateway.settings import load_settings
+from gateway.source import Found, scan
 from gateway.telemetry.log import configure_logging
 from gateway.thread import ThreadPool
 
@@ -39,7 +41,8 @@ def main(args: argparse.Namespace) -> int:
         return 0
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "report.json"
-        command = [sys.executable, "-m", "gateway", "check", str(args.wrappers_dir), "--report", str(path)]
+        # -P: a `secrets.py` in the working directory is not the standard library's
+        command = [sys.executable, "-P", "-m", "gateway", "check", str(args.wrappers_dir), "--report", str(path)]
         if args.additional_python_path is not None:
             command += ["--additional-python-path", str(args.additional_python_path)]
         # What the wrappers print is theirs to tell, but not part of the report.
@@ -58,17 +61,25 @@ async def _load(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     settings = load_settings(
         {name: value for name, value in typed.items() if value is not None}, os.environ, Path.cwd()
     )
-    registry = Registry()
-    deployer = Deployer(settings, registry, ThreadPool("check"))
+    share_code(settings.additional_python_path)
+    pool = ThreadPool("check")
+    preparer = Preparer(settings, pool)
     hayhooks.install()
-    await deployer.load_all()
     report: dict[str, dict[str, Any]] = {}
-    for name, entry in registry.snapshot.items():
-        if entry.deployment is None:
-            report[name] = {"reason": entry.failure}
+
+    async def check(found: Found) -> None:
+        report[found.name] = {}
+        try:
+            deployment = await preparer.prepare(found, 1)
+        except LoadError as error:
+            report[found.name] = {"reason": error.message}
         else:
-            report[name] = {"methods": _signatures(entry.deployment)}
-    await deployer.close_all()
+            report[found.name] = {"methods": _signatures(deployment)}
+            await preparer.close(deployment)
+
+    async with asyncio.TaskGroup() as checks:
+        for found in await pool.call(lambda: scan(settings.wrappers_dir.absolute())):
+            checks.create_task(check(found))
     return report
 
 

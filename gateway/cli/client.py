@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import requests
 import urllib3
@@ -139,6 +139,13 @@ class Client:
             allow_redirects=False,
             stream=True,
         )
+
+
+def quote_name(name: str) -> str:
+    """A wrapper's name as one part of a path. Raises `CommandError` for one that would mean a folder."""
+    if not name.strip("."):
+        raise CommandError(f"{name!r} is no name of a wrapper")
+    return quote(name, safe="")
 
 
 def read_pieces(response: requests.Response) -> Iterator[bytes]:

@@ -26,15 +26,16 @@ COMMANDS = {
     "chat": ("gateway.cli.chat", "talk to a wrapper in the terminal, or answer what is piped in"),
     "new": ("gateway.cli.new", "write a wrapper folder to start from"),
     "pipeline list": ("gateway.cli.pipeline_list", "print the names that serve, one a line"),
+    "pipeline deploy-files": ("gateway.cli.pipeline_deploy_files", "deploy a wrapper's folder to a running server"),
+    "pipeline deploy-yaml": ("gateway.cli.pipeline_deploy_yaml", "deploy a pipeline in YAML to a running server"),
+    "pipeline undeploy": ("gateway.cli.pipeline_undeploy", "take a wrapper down; its files stay"),
+    "pipeline rollback": ("gateway.cli.pipeline_rollback", "serve a generation again that is kept"),
+    "pipeline restore": ("gateway.cli.pipeline_restore", "serve again what was taken down"),
     "pipeline run": ("gateway.cli.pipeline_run", "run a pipeline or agent with parameters and files"),
 }
 PLANNED = frozenset(
     {
         "pipeline deploy",
-        "pipeline deploy-files",
-        "pipeline deploy-yaml",
-        "pipeline undeploy",
-        "pipeline rollback",
         "mcp",
         "a2a",
         "dashboard",
@@ -119,6 +120,7 @@ def _call(prog: str, words: str, rest: list[str]) -> int:
     command.add_arguments(parser)
     args = parser.parse_args(rest)
     args.prog = prog
+    args.environ = dict(os.environ)  # without what stands in .env
     _load_env(Path.cwd() / ".env")
     try:
         return command.main(args)
@@ -131,7 +133,7 @@ def _overview(prog: str, group: str) -> argparse.ArgumentParser:
     rows = {
         words: summary for words, (_, summary) in COMMANDS.items() if words.startswith(f"{group} " if group else "")
     }
-    table = "\n".join(f"  {words:<15}{summary}" for words, summary in rows.items())
+    table = "\n".join(f"  {words:<23}{summary}" for words, summary in rows.items())
     name = f"{prog} {group}".strip()
     parser = argparse.ArgumentParser(
         prog=name,

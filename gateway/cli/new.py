@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from gateway.cli.error import CommandError
-from gateway.loader import check_name
+from gateway.source import check_name
 
 TEMPLATE = '''\
 """The wrapper {name}: `POST /{name}/run` calls its `run_api`."""

@@ -7,9 +7,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-from gateway.cli.client import Client, add_client_arguments, make_client, parse_json
+from gateway.cli.client import Client, add_client_arguments, make_client, parse_json, quote_name
 from gateway.cli.error import CommandError
 from gateway.cli.output import open_output
 from gateway.cli.param import Schema, admits_text, kinds_of, parse_or_text, read_params, split_param
@@ -47,9 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     client = make_client(args, os.environ)
-    if not args.name.strip("."):
-        raise CommandError(f"{args.name!r} is no name of a wrapper")  # as a part of a path it would mean a folder
-    path = "/" + quote(args.name, safe="")
+    path = f"/{quote_name(args.name)}"
     uploads = find_uploads(args.file, args.dir)
     description = _describe(client, path) if args.param or uploads else {}
     schema = description.get("arguments", {})

@@ -43,7 +43,7 @@ def render(status: Mapping[str, Any], address: str) -> str:
     if not wrappers:
         return f"{head}\nno wrappers\n"
     rows = [["NAME", "STATE", "GENERATION", "REASON"], *(_row(name, wrappers[name]) for name in sorted(wrappers))]
-    return "\n".join([head, *_align(rows)]) + "\n"
+    return "\n".join([head, *align(rows)]) + "\n"
 
 
 def _row(name: str, wrapper: Mapping[str, Any]) -> list[str]:
@@ -51,6 +51,7 @@ def _row(name: str, wrapper: Mapping[str, Any]) -> list[str]:
     return [name, str(wrapper.get("state", "")), str(wrapper.get("generation", "")), reason]
 
 
-def _align(rows: Sequence[Sequence[str]]) -> list[str]:
+def align(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines with their columns under one another."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]

@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,26 @@ import pytest
 
 from gateway.cli import client
 from tests.cli.double import Double
+from tests.gateways import spawn
 
 COMMAND = Path(sys.executable).with_name("gateway")
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """A gateway that runs: its address, and its folder of wrappers, which it does not watch."""
+
+    url: str
+    folder: Path
+
+
+@pytest.fixture(scope="session")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """One for all tests of the command line: each takes names of its own."""
+    folder = tmp_path_factory.mktemp("live")
+    with spawn("--wrappers-dir", str(folder), "--no-watch") as process:
+        process.wait_until_ready()
+        yield Live(process.url, folder)
 
 
 @pytest.fixture(autouse=True)

@@ -44,8 +44,9 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     captured = capsys.readouterr()
     assert captured.err == ""
+    width = max(map(len, COMMANDS)) + 2
     for words, (_, summary) in COMMANDS.items():
-        assert f"  {words:<15}{summary}\n" in captured.out
+        assert f"  {words:<{width}}{summary}\n" in captured.out
 
 
 @pytest.mark.parametrize("words", COMMANDS)
@@ -102,10 +103,6 @@ def test_command_left_out(argv: list[str], capsys: pytest.CaptureFixture[str]) -
     "line",
     [
         "pipeline deploy x.yml",
-        "pipeline deploy-files -n a folder",
-        "pipeline deploy-yaml a.yml",
-        "pipeline undeploy a",
-        "pipeline rollback a",
         "mcp run",
         "a2a run",
         "dashboard --once",
