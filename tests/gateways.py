@@ -10,8 +10,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from textwrap import dedent
 from typing import Any
 
@@ -47,7 +48,7 @@ class Gateway:
         self._started.wait(START_S)
 
     def wait_until_loaded(self) -> None:
-        asyncio.run_coroutine_threadsafe(self.app.state.deployer.is_loaded.wait(), self._loop).result(START_S)
+        asyncio.run_coroutine_threadsafe(self.app.state.tracker.is_loaded.wait(), self._loop).result(START_S)
 
     def call(self, function: Callable[[], Any]) -> Any:
         async def run() -> Any:
@@ -62,16 +63,17 @@ class Gateway:
 
 
 @contextmanager
-def serve(wrappers_dir: Path, *, wait: bool = True, **settings: Any) -> Iterator[Gateway]:
-    """A gateway in a thread. `wait`: until all wrappers are loaded."""
-    gateway = Gateway(Settings(port=0, wrappers_dir=wrappers_dir, access_log=False, **settings))
-    gateway.start()
-    try:
+def serve(wrappers_dir: Path, *, wait: bool = True, watch: bool = False, **settings: Any) -> Iterator[Gateway]:
+    """A gateway in a thread. `wait`: until all wrappers are loaded. `watch`: its end takes a tenth of a second then."""
+    with ExitStack() as stack:
+        if wrappers_dir == WRAPPERS:  # the sources stay as they are, and two runs of the tests apart
+            settings.setdefault("state_dir", Path(stack.enter_context(TemporaryDirectory())))
+        gateway = Gateway(Settings(port=0, wrappers_dir=wrappers_dir, access_log=False, watch=watch, **settings))
+        gateway.start()
+        stack.callback(gateway.stop)
         if wait:
             gateway.wait_until_loaded()
         yield gateway
-    finally:
-        gateway.stop()
 
 
 class Process:

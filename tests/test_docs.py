@@ -6,6 +6,9 @@ What is run, in each file of `PAGES`, from top to bottom, in a folder with this 
   stderr). `…` stands for any text.
 - a ```python block with a ```text block right below: a program, and what it prints.
 - a ```python block that begins with `# wrappers/<name>/pipeline_wrapper.py` is a wrapper that the server has.
+- a ```yaml block that begins with `# <name>.yml` is a file in the folder.
+
+The server of `OWN_FOLDER` serves the folder `wrappers` in which its page's commands run; that of the others a copy.
 
 A ```sh block is shown only. `localhost:1416` stands for the server of the test.
 """
@@ -51,7 +54,9 @@ PAGES = (
     "running-pipelines.md",
     "file-uploads.md",
     "examples.md",
+    "deploying.md",
 )
+OWN_FOLDER = "deploying.md"
 ADDRESS = "localhost:1416"
 TIMEOUT_S = 30
 # One server for all, whatever the environment of the tests says; an empty variable counts as unset.
@@ -61,6 +66,7 @@ CALM = {**dict.fromkeys(UNSET, ""), "NO_PROXY": "*"}
 BLOCK = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 EXAMPLES = ("agent", "chat", "document_qa", "hello", "report")
 WRAPPER = re.compile(r"# wrappers/([\w-]+)/pipeline_wrapper\.py\n")
+YAML_FILE = re.compile(r"# ([\w-]+\.yml)\n")
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 CODE_SPAN = re.compile(r"`([^`]+)`")
 
@@ -257,8 +263,19 @@ def wrappers_in(page: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def servers(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The address by page: a server of `wrappers/`, and one that has the wrappers of the pages as well."""
+def own_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the commands of `OWN_FOLDER` run: an empty `wrappers`, and the files that the page shows."""
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "wrappers").mkdir()
+    for language, content in blocks(read(OWN_FOLDER)):
+        if language == "yaml" and (match := YAML_FILE.match(content)):
+            (folder / match[1]).write_text(content, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def servers(folder: Path, own_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The address by page: a server of `wrappers/`, one that has the wrappers of the pages as well, and its own."""
     plain, extended = (tmp_path_factory.mktemp(name) / "wrappers" for name in ("plain", "extended"))
     copytree(folder / "wrappers", plain)
     copytree(folder / "wrappers", extended)
@@ -268,17 +285,19 @@ def servers(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     with (
         spawn("-d", str(plain), "--strict", cwd=plain.parent, environment=CALM) as first,
         spawn("-d", str(extended), "--strict", cwd=extended.parent, environment=CALM) as second,
+        spawn("-d", "wrappers", cwd=own_folder, environment=CALM) as third,
     ):
-        first.wait_until_ready()
-        second.wait_until_ready()
-        yield {page: f"localhost:{urlsplit((second if wrappers_in(page) else first).url).port}" for page in PAGES}
+        servers = {page: second if wrappers_in(page) else first for page in PAGES} | {OWN_FOLDER: third}
+        for server in (first, second, third):
+            server.wait_until_ready()
+        yield {page: f"localhost:{urlsplit(server.url).port}" for page, server in servers.items()}
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_and_programs_print_what_is_shown(
-    page: str, folder: Path, servers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    page: str, folder: Path, own_folder: Path, servers: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(folder)
+    monkeypatch.chdir(own_folder if page == OWN_FOLDER else folder)
     for name, value in CALM.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("GATEWAY_PORT", servers[page].partition(":")[2])

@@ -21,10 +21,10 @@ from typing_extensions import TypedDict
 
 from gateway import Settings, create_app
 from gateway.limiter import Limiter
-from gateway.loader import NAME
 from gateway.openapi import OPENAI_PATHS, describe
 from gateway.registry import Deployment, Method
 from gateway.signature import read_signature
+from gateway.source import NAME
 from gateway.wrapper import Limits, SSEStream
 
 T = TypeVar("T")

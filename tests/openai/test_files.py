@@ -908,7 +908,7 @@ def test_upload_goes_to_the_only_wrapper_that_takes_them(tmp_path: Path) -> None
         for size in (0, 7, 2 * MIB):
             file = client.files.create(file=("a.txt", b"x" * size), purpose="user_data")
             assert (file.id, file.bytes, file.filename) == ("file-async", size, "a.txt")
-    assert not (tmp_path / "wrappers" / ".gateway").exists()
+    assert not (tmp_path / "wrappers" / ".gateway" / "files").exists()
 
 
 # The state folder.
@@ -919,7 +919,7 @@ def test_nothing_is_written_before_the_first_upload(tmp_path: Path) -> None:
         client.chat.completions.create(model="files_reader", messages=[{"role": "user", "content": "hello"}])
         with pytest.raises(openai.BadRequestError):
             client.files.create(file=b"x", purpose="")  # type: ignore[arg-type]
-        assert [path.name for path in tmp_path.iterdir()] == ["files_reader"]
+        assert not (tmp_path / ".gateway" / "files").exists()
         file = client.files.create(file=b"x", purpose="user_data")
         assert sorted(path.name for path in tmp_path.iterdir()) == [".gateway", "files_reader"]
         assert [path.name for path in (tmp_path / ".gateway" / "files").iterdir()] == [file.id]
@@ -944,26 +944,29 @@ def test_two_apps_share_files_only_when_they_share_a_folder(tmp_path: Path) -> N
             clients[0].files.retrieve(files[0].id)
 
 
-def test_files_survive_a_restart_and_are_seen_by_every_process(tmp_path: Path) -> None:
+def test_files_survive_a_restart_and_are_seen_by_every_worker(tmp_path: Path) -> None:
     (tmp_path / "wrappers").mkdir()
     command = ("--wrappers-dir", str(tmp_path / "wrappers"), "--state-dir", str(tmp_path / "state"))
-    with ExitStack() as stack:
-        processes = [stack.enter_context(spawn(*command)) for _ in range(2)]
-        one, other = (stack.enter_context(make_client(process.url)) for process in processes)
-        with ThreadPoolExecutor(2) as threads:  # both make the database at once
-            first, second = threads.map(
-                lambda client: client.files.create(file=("a.txt", b"content"), purpose="batch"), (one, other)
+    with spawn(*command, "--workers", "2") as process, ExitStack() as stack:
+        process.wait_until_ready()
+        clients = [stack.enter_context(make_client(process.url)) for _ in range(8)]  # a connection each
+        with ThreadPoolExecutor(8) as threads:
+            files = list(
+                threads.map(lambda client: client.files.create(file=("a.txt", b"content"), purpose="batch"), clients)
             )
-        assert {file.id for file in one.files.list()} == {file.id for file in other.files.list()}
-        assert [other.files.retrieve(first.id), one.files.retrieve(second.id)] == [first, second]
-        assert other.files.content(first.id).read() == b"content"
-        third = one.files.create(file=b"to be killed", purpose="batch")
-        assert one.files.delete(second.id).deleted
-        with pytest.raises(openai.NotFoundError):
-            other.files.content(second.id)
-        assert [processes[0].stop(), processes[1].stop(signal.SIGKILL)] == [0, -signal.SIGKILL]
+        for client in clients:
+            assert {file.id for file in client.files.list()} == {file.id for file in files}
+            assert client.files.content(files[0].id).read() == b"content"
+        assert clients[0].files.delete(files[1].id).deleted
+        for client in clients:
+            with pytest.raises(openai.NotFoundError):
+                client.files.content(files[1].id)
+        assert process.stop() == 0
     with spawn(*command) as process, make_client(process.url) as client:
-        assert list(client.files.list(order="asc")) == [first, third]
+        assert {file.id for file in client.files.list()} == {file.id for file in files} - {files[1].id}
+        third = client.files.create(file=b"to be killed", purpose="batch")
+        assert process.stop(signal.SIGKILL) == -signal.SIGKILL
+    with spawn(*command) as process, make_client(process.url) as client:
         assert client.files.content(third.id).read() == b"to be killed"
     assert list((tmp_path / "wrappers").iterdir()) == []
 
@@ -982,7 +985,7 @@ def test_temporary_folder_stands_in_when_the_state_folder_cannot_be_made(tmp_pat
         lines = [json.loads(line) for line in process.lines]
     warnings = [line for line in lines if line["level"] not in ("info", "debug")]
     assert [(line["level"], line["event"]) for line in warnings] == [
-        ("warning", "the state folder cannot be written: uploaded files will not survive a restart")
+        ("warning", "the state folder cannot be written: what is uploaded or deployed will not survive a restart")
     ]
     assert list((tmp_path / "temporary").iterdir()) == []
 
