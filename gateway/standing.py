@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from gateway.source import has_same_code
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:
@@ -44,8 +46,8 @@ def at_start(standing: Standing, digest: str, fault: str | None, number: int, *,
     does what had served beside an edit that failed.
     """
     calm = replace(standing, proposed=None)
-    if standing.is_undeployed and standing.digest == digest:
-        return calm
+    if standing.is_undeployed and has_same_code(standing.digest, digest):
+        return replace(calm, digest=digest)
     if not digest and not (standing.is_kept and not standing.digest):
         return NOTHING  # it is gone from the folder
     if fault is not None:

@@ -104,7 +104,7 @@ class Team:
 
         It stands in the lock's file who has it: one that gives no sign of life meanwhile is killed by whoever waits.
         """
-        async with self._turns[name], self._only(f"wrapper.{name}", is_patient=is_patient) as lock:
+        async with self._turns[name], self._only(f"wrapper.{name:.64}", is_patient=is_patient) as lock:
             if lock is None:
                 yield self.is_alone
                 return
@@ -135,16 +135,17 @@ class Team:
         try:
             begun_s = monotonic()
             while not (has_it := _try_lock(descriptor)) and is_patient:
-                await self._end_if_silent(os.pread(descriptor, 20, 0), begun_s)
+                if holder := os.pread(descriptor, 20, 0):
+                    await self._end_if_silent(int(holder), begun_s)
                 await asyncio.sleep(LOOK_S)
             yield descriptor if has_it else None
         finally:
             os.close(descriptor)
 
-    async def _end_if_silent(self, holder: bytes, begun_s: float) -> None:
-        rows = await self._read("SELECT seen_s FROM workers WHERE pid = ?", (int(holder or 0),))
+    async def _end_if_silent(self, pid: int, begun_s: float) -> None:
+        rows = await self._read("SELECT seen_s FROM workers WHERE pid = ?", (pid,))
         if rows and monotonic() - max(begun_s, rows[0]["seen_s"]) > self._timeout_s:
-            _kill(int(holder))
+            _kill(pid)
 
     async def propose(self, name: str, number: int, *, is_kept: bool) -> None:
         """Have every worker prepare it. Raises `LoadError` with the reason, and the worker's pid when there are

@@ -19,7 +19,7 @@ from gateway.telemetry.log import log
 from gateway.thread import ThreadPool
 from gateway.watcher import watch
 
-WRITES_BESIDE_ITSELF = "the wrapper seems to write into its own folder: changes of its data are not followed for now"
+WRITES_BESIDE_ITSELF = "the wrapper seems to write into its own folder: its data is followed when it has come to rest"
 AT_ONCE = 32  # wrappers that are followed: each has a thread, and with several workers a descriptor
 DATA_CHANGES, DATA_CHANGES_S = 6, 60.0  # more often than that nobody edits, and no wrapper need be loaded
 
@@ -48,8 +48,8 @@ class Tracker:
         self._team = team
         self._deployer = deployer
         self._wrappers_dir = settings.wrappers_dir.absolute()
-        self._data_changes: dict[str, deque[float]] = defaultdict(partial(deque, maxlen=DATA_CHANGES))
-        self._noisy: set[str] = set()
+        self._data_changes: dict[str, deque[tuple[float, str]]] = defaultdict(partial(deque, maxlen=DATA_CHANGES))
+        self._later: dict[str, asyncio.TimerHandle] = {}
         self._places = asyncio.Semaphore(AT_ONCE)
         self._waiting: dict[str, asyncio.Task[None]] = {}
         self._working: set[asyncio.Task[None]] = set()
@@ -147,8 +147,10 @@ class Tracker:
             if found is None:
                 await self._deployer.decide(name, NOTHING)
                 return
-            if self._writes_beside_itself(name, standing, digest):
+            if standing.is_undeployed and has_same_code(standing.digest, digest):
                 await self._pool.call(partial(self._records.note_seen, name, digest))
+                return  # its `close()` has written that, or a last run
+            if self._writes_beside_itself(name, standing, digest):
                 return
             try:
                 if found.fault is not None:
@@ -188,17 +190,24 @@ class Tracker:
                 await self._pool.call(partial(self._generations.discard, name, standing.number))
 
     def _writes_beside_itself(self, name: str, standing: Standing, digest: str) -> bool:
-        """Whether nothing but its data has changed, so often that it must be the wrapper that writes it."""
-        times = self._data_changes[name]
-        if has_same_code(standing.digest, digest):
-            times.append(monotonic())
-        else:
-            times.clear()
-        is_too_often = len(times) == DATA_CHANGES and times[-1] - times[0] < DATA_CHANGES_S
-        if is_too_often and name not in self._noisy:  # said once
+        """Whether nothing but its data has changed, so often that it must be the wrapper that writes it.
+
+        It is looked at again: whoever has written it, what stands there in the end is to serve.
+        """
+        changes = self._data_changes[name]
+        if not has_same_code(standing.digest, digest):
+            changes.clear()
+        elif not changes or changes[-1][1] != digest:
+            changes.append((monotonic(), digest))
+        is_too_often = len(changes) == DATA_CHANGES and monotonic() - changes[0][0] < DATA_CHANGES_S
+        if is_too_often and name not in self._later:
             log.warning(WRITES_BESIDE_ITSELF, wrapper=name)
-        (self._noisy.add if is_too_often else self._noisy.discard)(name)
+            self._later[name] = asyncio.get_running_loop().call_later(DATA_CHANGES_S, self._look_again, name)
         return is_too_often
+
+    def _look_again(self, name: str) -> None:
+        del self._later[name]
+        self._begin_to_follow(name)
 
     def _take_stock(self) -> None:
         """When nothing serves yet."""

@@ -32,7 +32,7 @@ LAYERS = {
     "gateway.compat": 1,
     "gateway.source": 0,
     "gateway.publication": 0,
-    "gateway.standing": 0,
+    "gateway.standing": 1,
     "gateway.record": 3,
     "gateway.generations": 4,
     "gateway.preparer": 4,

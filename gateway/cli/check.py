@@ -46,7 +46,7 @@ def main(args: argparse.Namespace) -> int:
         if args.additional_python_path is not None:
             command += ["--additional-python-path", str(args.additional_python_path)]
         # What the wrappers print is theirs to tell, but not part of the report.
-        code = subprocess.run(command, stdout=sys.stderr, check=False).returncode  # noqa: S603
+        code = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False).returncode  # noqa: S603
         if not path.exists():
             raise ConfigError(f"the process that loads the wrappers ended with exit code {code} before all were loaded")
         report = json.loads(path.read_text(encoding="utf-8"))
