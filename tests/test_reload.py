@@ -499,6 +499,7 @@ def test_renewal_under_load_fails_no_request_and_cuts_no_stream(start: Start, tm
     assert server.process.stop() == 0
 
 
+@pytest.mark.slow
 def test_each_worker_takes_up_each_kind_of_change(start: Start) -> None:
     server = start(workers=2, GATEWAY_TIMEOUT_S="9", KEY="outer")
     server.edit("gateway.toml", "max_queue = 7\ntimeout_s = 1").edit(".env", "KEY=inner").wait_for(RENEWED)
@@ -519,6 +520,7 @@ REFUSED: list[tuple[str, str, str, str]] = [
 ]
 
 
+@pytest.mark.slow
 def test_edit_that_breaks_the_new_worker_leaves_the_old_one(start: Start) -> None:
     server = start()
     server.edit(".env", "")
@@ -539,6 +541,7 @@ def test_edit_that_breaks_the_new_worker_leaves_the_old_one(start: Start) -> Non
     assert server.run()["word"] == "one"
 
 
+@pytest.mark.slow
 def test_deploy_in_the_middle_of_a_renewal_reaches_the_new_worker(start: Start, tmp_path: Path) -> None:
     server = start()
     old = server.pids()

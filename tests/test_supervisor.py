@@ -516,6 +516,7 @@ def test_death_of_a_worker_leaves_nothing_of_it_in_the_database(start: Start, tm
     assert {server.post("/w/run")["result"] for _ in range(20)} <= {other, successor}
 
 
+@pytest.mark.slow
 def test_workers_that_die_at_once_are_started_again_until_they_live(start: Start, tmp_path: Path) -> None:
     folder = write_wrapper(tmp_path / "wrappers", "w", DEADLY)
     with spawn("--wrappers-dir", str(tmp_path / "wrappers"), "--workers", "2") as process:

@@ -490,6 +490,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         yield start
 
 
+@pytest.mark.slow
 def test_worker_that_is_stopped_is_replaced_and_serves_what_was_decided(start: Start) -> None:
     server = start(GATEWAY_DEPLOY_TIMEOUT_S="1")
     (_, line), (victim, _), *_ = server.lines.items()
@@ -560,6 +561,7 @@ def test_leader_that_is_stopped_does_not_keep_the_turn(start: Start, pool: Threa
     assert server.answers("w") == {"again"}
 
 
+@pytest.mark.slow
 def test_killed_worker_is_replaced_and_nobody_waits_for_its_successor(start: Start, tmp_path: Path) -> None:
     gate, entered = tmp_path / "gate", tmp_path / "entered"
     gate.touch()
@@ -640,6 +642,7 @@ def test_successor_that_comes_in_the_middle_of_a_deploy_is_not_ended(
     assert server.answers("w") == {"next"}
 
 
+@pytest.mark.slow
 def test_leader_that_is_killed_leaves_nothing_of_its_deploy(start: Start) -> None:
     server = start()
     (leader, line), (_, other), *_ = server.lines.items()
