@@ -160,12 +160,15 @@ class Deployer:
     async def turn(self, name: str) -> AsyncIterator[None]:
         """Alone with this name, among all workers. Whoever had it before may have died in the middle."""
         await self.is_open.wait()
-        async with self._team.turn(name):
-            standing = await self._pool.call(partial(self._records.standing, name))
-            if standing.is_unfinished:
-                await self._pool.call(partial(self._end_unfinished, name))
-                await self._team.follow_decision(name)
-            yield
+        try:
+            async with self._team.turn(name):
+                standing = await self._pool.call(partial(self._records.standing, name))
+                if standing.is_unfinished:
+                    await self._pool.call(partial(self._end_unfinished, name))
+                    await self._team.follow_decision(name)
+                yield
+        except sqlite3.Error as error:  # the disk is full, or somebody holds the database
+            raise GatewayError(f"wrapper {name}: the state could not be written: {error}") from error
 
     async def _known(self, name: str) -> Standing:
         """Raises `NotFound` with the nearest name."""

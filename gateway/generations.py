@@ -44,12 +44,15 @@ class Generations:
         self._wrappers_dir = wrappers_dir
         self._fingerprints = Fingerprints()
 
-    def take_stock(self, found: Mapping[str, Found], digests: Mapping[str, str]) -> None:
-        """At the start of a gateway, before anything serves: number what is new or has changed in the folder."""
+    def take_stock(self, found: Mapping[str, Found], digests: Mapping[str, str], *, is_new: bool = True) -> None:
+        """Before anything serves: number what is new or has changed in the folder.
+
+        `is_new`: at the start of a gateway, where what had failed is tried once more; else its workers have all died.
+        """
 
         def rule(name: str, before: Standing, number: int) -> Standing:
-            if before.is_unfinished:
-                return before  # somebody is at it
+            if before.is_unfinished or (not is_new and before.digest == digests.get(name, "")):
+                return before  # somebody is at it, or has been
             has_copy = before.number is not None and self._folder(name, before.number).is_dir()
             if before.is_kept and not has_copy:
                 before = replace(before, number=None, is_kept=False)  # somebody has taken its files away

@@ -73,7 +73,7 @@ class Team:
         self._seen: Mapping[str, Standing] = {}
         self._is_begun = asyncio.Event()
 
-    async def join(self, sweep: Callable[[], object], take_stock: Callable[[], object]) -> bool:
+    async def join(self, sweep: Callable[[], object], take_stock: Callable[[bool], object]) -> bool:
         """Be asked from now on. The first worker of a gateway sweeps, and any one takes stock as long as none has
         loaded: they may all have died of what stood there. Gives whether this one has.
         """
@@ -87,7 +87,7 @@ class Team:
                 sweep()
             is_first = is_new or not has_loaded
             if is_first:
-                take_stock()
+                take_stock(is_new)
             with self._state.transaction(is_durable=False) as rows:
                 rows.execute("DELETE FROM runs")
                 rows.execute("INSERT INTO runs (id) VALUES (?)", (self._run_id,))

@@ -65,8 +65,7 @@ class Tracker:
     async def _load_all(self) -> None:
         share_code(self._settings.additional_python_path)
         is_first = await self._team.join(self._deployer.sweep, self._take_stock)
-        if not is_first:
-            await self._deployer.recover()
+        await self._deployer.recover()
         standings = {
             name: standing
             for name, standing in (await self._pool.call(self._records.standings)).items()
@@ -209,8 +208,8 @@ class Tracker:
         del self._later[name]
         self._begin_to_follow(name)
 
-    def _take_stock(self) -> None:
+    def _take_stock(self, is_new: bool) -> None:
         """When nothing serves yet."""
         found = {each.name: each for each in scan(self._wrappers_dir)}
         digests = {name: self._generations.fingerprint(each.path) for name, each in found.items()}
-        self._generations.take_stock(found, digests)
+        self._generations.take_stock(found, digests, is_new=is_new)

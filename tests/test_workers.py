@@ -184,6 +184,14 @@ class Server:
 
         eventually(is_whole, "all workers there, with the same generations,")
 
+    def status_at_last(self) -> dict[str, Any]:
+        """Empty while nobody serves."""
+        try:
+            found: dict[str, Any] = requests.get(f"{self.process.url}/status", timeout=10).json()
+        except requests.RequestException:
+            return {}
+        return found
+
     def answers(self, name: str) -> set[Any]:
         """What new connections are answered until each worker has answered some."""
         pids: set[int] = set()
@@ -735,6 +743,30 @@ def test_successor_of_a_worker_serves_what_was_decided_and_not_what_was_refused(
     os.kill(first, signal.SIGKILL)
     server.wait_until_whole(without=first)
     assert server.answers("w") == {"old"}
+
+
+@pytest.mark.parametrize("is_dropped", [False, True])
+def test_wrapper_that_kills_every_worker_ends_nothing(start: Start, tmp_path: Path, is_dropped: bool) -> None:
+    write_wrapper(tmp_path / "wrappers", "w", wrapper("one"))
+    server = start(count=2)
+    if is_dropped:  # it may have been chance once, and is not tried a third time
+        write_wrapper(tmp_path / "wrappers", "deadly", "import os\n\nos._exit(3)")
+        died = "a process that was loading it has died"
+        eventually(
+            lambda: server.status_at_last().get("wrappers", {}).get("deadly", {}).get("reason") == died,
+            "what kills is told",
+        )
+    else:
+        (line, *_) = server.lines.values()
+        with pytest.raises((OSError, HTTPException)):  # who was asked has died
+            line.deploy("deadly", "import os\n\nos._exit(3)")
+
+    def both_serve() -> bool:
+        workers = server.status_at_last().get("workers", ())
+        return len(workers) == 2 and all("w" in each["generations"] for each in workers)
+
+    eventually(both_serve, "both serve")
+    assert server.answers("w") == {"one"}
 
 
 # The end.
