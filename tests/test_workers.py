@@ -749,6 +749,7 @@ def test_successor_of_a_worker_serves_what_was_decided_and_not_what_was_refused(
 def test_wrapper_that_kills_every_worker_ends_nothing(start: Start, tmp_path: Path, is_dropped: bool) -> None:
     write_wrapper(tmp_path / "wrappers", "w", wrapper("one"))
     server = start(count=2)
+    before = set(server.lines)
     if is_dropped:  # it may have been chance once, and is not tried a third time
         write_wrapper(tmp_path / "wrappers", "deadly", "import os\n\nos._exit(3)")
         died = "a process that was loading it has died"
@@ -763,10 +764,12 @@ def test_wrapper_that_kills_every_worker_ends_nothing(start: Start, tmp_path: Pa
 
     def both_serve() -> bool:
         workers = server.status_at_last().get("workers", ())
-        return len(workers) == 2 and all("w" in each["generations"] for each in workers)
+        are_new = before.isdisjoint(each["pid"] for each in workers)
+        return len(workers) == 2 and are_new and all("w" in each["generations"] for each in workers)
 
-    eventually(both_serve, "both serve")
-    assert server.answers("w") == {"one"}
+    eventually(both_serve, "two others serve")
+    replies = [requests.post(f"{server.process.url}/w/run", json={}, timeout=WAIT_S) for _ in range(8)]
+    assert [(reply.status_code, reply.json()) for reply in replies] == [(200, {"result": "one"})] * 8
 
 
 # The end.
